@@ -44,7 +44,7 @@ wheel: page
 test: $(VENV)/test.done $(BIN)/sslyze $(BIN)/schemathesis $(VENV)/chart/bin/kubernetes-validate page
 	$(BIN)/python -m pytest $(ARGS)
 
-# Beside nginx, HAProxy and websockify; ARGS=--quick takes under three minutes.
+# Beside nginx, HAProxy and websockify; ARGS=--quick takes a few minutes.
 bench: $(VENV)/test.done
 	$(BIN)/python -m bench $(ARGS)
 

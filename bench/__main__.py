@@ -14,6 +14,7 @@ from bench import cores
 from bench.build import BUILT, programs
 from bench.cases import cases
 from bench.machine import machine
+from bench.markdown import markdown
 from bench.modes import MODES
 from bench.peers import KINDS, missing
 from bench.picture import picture
@@ -82,11 +83,12 @@ def results_folder(options: argparse.Namespace) -> Path:
 def _keep(
     folder: Path, results: Results, place: dict[str, str], settings: dict[str, object], text: str
 ) -> None:
-    """Write the table, the JSON file and the picture."""
+    """Write the table, also as that of the documentation, the JSON file and the picture."""
     folder.mkdir(parents=True, exist_ok=True)
     whole = {"machine": place, "settings": settings, "failures": results.failures, "cells": results.plain()}
     (folder / "bench.json").write_text(json.dumps(whole, indent=1, ensure_ascii=False) + "\n")
     (folder / "bench.txt").write_text(text + "\n")
+    (folder / "bench.md").write_text(markdown(results))
     (folder / "bench.svg").write_text(picture(results, place))
 
 
@@ -107,7 +109,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--quick",
         action="store_true",
-        help="under three minutes: two short turns, 500 sessions, no websockify",
+        help="a few minutes: two short turns, 500 sessions, no websockify",
     )
     parser.add_argument("--turns", type=int, help="turns of each peer in each case (5; quick: 2)")
     parser.add_argument("--seconds", type=float, help="duration of one measurement (1; quick: 0.15)")
@@ -118,7 +120,9 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
         type=several("peers"),
         help=f"{', '.join(KINDS)}; esxiproxy=PATH is another checkout",
     )
-    parser.add_argument("--pure", action="store_true", help="load and upstream in Python, not in C")
+    parser.add_argument(
+        "--pure", action="store_true", help="load and upstream in Python, not in C; no rows for plain HTTP"
+    )
     parser.add_argument(
         "--results",
         type=Path,

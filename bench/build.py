@@ -12,18 +12,22 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 NATIVE = Path(__file__).parent / "native"
 BUILT = ROOT / ".cache" / "bench"
-SOURCES = {"load": ("load.c", "traffic.c", "sessions.c"), "upstream": ("upstream.c",)}
+SOURCES = {"load": ("load.c", "traffic.c", "sessions.c", "exchanges.c"), "upstream": ("upstream.c",)}
 FLAGS = ("-O2", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Wno-unused-function")
 LIBRARIES = ("-lssl", "-lcrypto", "-lpthread")
 
 
 @dataclass(frozen=True, slots=True)
 class Programs:
-    """The command lines of load and upstream, and their language."""
+    """The command lines of load and upstream, and their language.  Those in Python have no plain HTTP."""
 
     language: str
     load: tuple[str, ...]
     upstream: tuple[str, ...]
+
+    @property
+    def has_http(self) -> bool:
+        return self.language == "C"
 
 
 def programs(pure: bool = False) -> Programs:

@@ -8,12 +8,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from bench import usage
-from bench.modes import Mode
+from bench.modes import COLD, MODES, RSA, TICKETS, WARM, Mode
 from bench.peers import Peer
 from bench.stage import Figures, Stage
 
 PING_INTERVAL = 5
 """Seconds between pings while CPU per idle session is measured; the window is a multiple of it."""
+
+SMALL, DOWNLOAD, UPLOAD = 612, 64 << 20, 4 << 20
+"""Bytes of a small file, as nginx's own page has, and of a large download and upload."""
 
 Measured = Iterator[tuple[Peer, Figures]]
 
@@ -79,19 +82,71 @@ def _traffic(direction: str, kibibytes: int) -> Case:
     return Case(name, (Row(name, title, "MB/s", True, 1e6, goals, True),), _each(one))
 
 
-def _opens(stage: Stage, mode: Mode, peer: Peer) -> Figures:
-    return _named("open", stage.load("open", peer, mode, cold=mode.tls_up, connections=8))
+def _opens(
+    name: str,
+    title: str,
+    variant: str = TICKETS,
+    goals: Mapping[str, float] | None = None,
+    only: Callable[[Mode], bool] = lambda mode: True,
+    **options: float,
+) -> Case:
+    """Return a case of new sessions in the modes of ``only``.
+
+    A proxy resumes its upstream's TLS sessions.  Without a proxy, the load does that in the place of a proxy
+    whose clients have no TLS.
+    """
+
+    def measure(stage: Stage, mode: Mode, peers: Sequence[Peer]) -> Measured:
+        for peer in peers if only(mode) else ():
+            resume = int(peer.name == "direct" and not mode.tls_down and variant != COLD)
+            given = {"connections": 8, "resume": resume} | options
+            chosen = variant if mode.tls_up else WARM
+            figures = stage.load("open", peer, mode, chosen, **given)
+            yield peer, _named(name, figures) | {"resumed": figures["resumed"]}
+
+    return Case(name, (Row(name, title, "/s", goals=goals or {}, capacity=True),), measure)
 
 
-def _resumes(stage: Stage, mode: Mode, peers: Sequence[Peer]) -> Measured:
-    if mode.tls_up:
+def _http(name: str, title: str, load: str, goals: Mapping[str, float], **options: float) -> Case:
+    """Return a case of plain HTTP, which websockify does not forward and only the load in C can do.
+
+    A proxy keeps its upstream's connections.  So without a proxy, new connections have TLS if the proxy's
+    clients have it.
+    """
+
+    def measure(stage: Stage, mode: Mode, peers: Sequence[Peer]) -> Measured:
         for peer in peers:
-            figures = stage.load("open", peer, mode, connections=8, resume=1)
-            yield peer, _named("resume", figures) | {"resumed": figures["resumed"]}
+            if not peer.raw and stage.programs.has_http:
+                plain = peer.name == "direct" and "fresh" in options and not mode.tls_down
+                used = MODES["ws-ws"] if plain else mode
+                yield peer, _named(name, stage.load(load, peer, used, **options))
+
+    unit, scale = ("/s", 1.0) if load == "get" else ("MB/s", 1e6)
+    return Case(name, (Row(name, title, unit, True, scale, goals, True),), measure)
+
+
+def _http_cases() -> list[Case]:
+    requests, bodies = _goals(0.2, 0.2, 0.2), _goals(0.95, 0.95, 0.95)
+    kept = {"connections": 20, "size": SMALL}
+    return [
+        _http("get", "HTTP requests, 20 kept connections", "get", requests, **kept),
+        _http("get_new", "HTTP requests, new connections", "get", {}, connections=8, size=SMALL, fresh=1),
+        _http("download", "HTTP download, 64 MiB", "download", bodies, size=DOWNLOAD),
+        _http(
+            "download_chunked",
+            "HTTP download, chunked",
+            "download",
+            _goals(0.6, 0.6, 0.6),
+            size=DOWNLOAD,
+            chunked=1,
+        ),
+        _http("upload", "HTTP uploads, 4 MiB", "upload", bodies, size=UPLOAD),
+        _http("upload_chunked", "HTTP uploads, chunked", "upload", {}, size=UPLOAD, chunked=1),
+    ]
 
 
 def _named(name: str, figures: Figures) -> Figures:
-    return {name: figures["rate"], "cpu": figures["cpu"], "wanted": figures["wanted"]}
+    return {name: figures["rate"]} | {kind: figures[kind] for kind in ("cpu", "wanted", "load")}
 
 
 def _quiet(stage: Stage, mode: Mode, peer: Peer) -> Figures:
@@ -164,6 +219,7 @@ def _latency_rows(name: str, title: str, goals: Mapping[str, float] | None = Non
 
 def cases(sessions: Sequence[int]) -> dict[str, Case]:
     """Return all cases by name; `sessions` are the numbers of idle sessions to measure."""
+    sessions_goals = _goals(0.3, 0.3, 0.8)
     memory_goals = _goals(1.2, 1.0, 1.0)
     idle = [
         Row(f"memory{count}", f"memory a session, {count:,} idle", "KB", False, 1e3, memory_goals)
@@ -178,12 +234,12 @@ def cases(sessions: Sequence[int]) -> dict[str, Case]:
             _each(_messages),
         ),
         *(_traffic(direction, size) for size in (4, 64) for direction in ("down", "up")),
-        Case(
-            "open",
-            (Row("open", "new sessions", "/s", goals=_goals(0.15, 0.25, 0.5), capacity=True),),
-            _each(_opens),
-        ),
-        Case("resume", (Row("resume", "new sessions, TLS resumed", "/s", capacity=True),), _resumes),
+        _opens("open", "new sessions", goals=sessions_goals),
+        _opens("drop", "new sessions, end without a Close", goals=sessions_goals, closing=0),
+        _opens("resume", "new sessions, TLS resumed", only=lambda mode: mode.tls_down, resume=1),
+        _opens("rsa", "new sessions, RSA", RSA, only=lambda mode: mode.tls_down),
+        _opens("cold", "new sessions, no TLS tickets", COLD, only=lambda mode: mode.tls_up),
+        *_http_cases(),
         Case("quiet", _latency_rows("quiet", "round trip beside 4 at full rate"), _each(_quiet)),
         Case("arrivals", _latency_rows("arrivals", "round trip, 50 arrivals/s"), _each(_arrivals)),
         Case("idle", tuple(idle), _idle, once=True),

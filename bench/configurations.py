@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from bench.cores import descriptors
-from bench.modes import LISTENERS, Key, Mode, Upstreams
+from bench.modes import LISTENERS, VARIANTS, WARM, Key, Mode, Upstreams
 
 NGINX = """\
 {user}daemon off;
@@ -28,11 +28,23 @@ http {{
     proxy_http_version 1.1;
     proxy_set_header Upgrade $http_upgrade;
     proxy_set_header Connection "upgrade";
+    proxy_request_buffering off;
+    proxy_max_temp_file_size 0;
+    client_max_body_size 0;
+    keepalive_requests 1000000000;
     proxy_read_timeout 1h;
     proxy_send_timeout 1h;
 {buffers}{servers}}}
 """
-BUFFERS = "    proxy_buffer_size 64k;\n    proxy_buffers 8 64k;\n    proxy_busy_buffers_size 128k;\n"
+BUFFERS = """\
+    client_body_buffer_size 64k;
+    proxy_buffer_size 64k;
+    proxy_buffers 8 64k;
+    proxy_busy_buffers_size 128k;
+"""
+
+NGINX_HTTP = 'proxy_set_header Upgrade ""; proxy_set_header Connection ""; '
+"""In a location for HTTP: connections to the upstream are kept."""
 
 HAPROXY = """\
 global
@@ -58,31 +70,35 @@ def esxiproxy(ports: Mapping[Key, int], upstreams: Upstreams, ping_interval: str
     lines += ["max_connections = off", "max_handshakes = off"]
     if ping_interval:
         lines += [f"ping_interval = {ping_interval}", "ping_timeout = 4s"]
-    for mode, cold in LISTENERS:
-        lines += [f"[listener {_name(mode, cold)}]", f"listen = 127.0.0.1:{ports[mode.name, cold]}"]
-        lines += [f"upstream = {mode.upstream(cold)}"]
+    for mode, variant in LISTENERS:
+        lines += [f"[listener {_name(mode, variant)}]", f"listen = 127.0.0.1:{ports[mode.name, variant]}"]
+        lines += [f"upstream = {mode.upstream(variant)}", "http = forward"]
         if mode.tls_down:
-            own = upstreams.own
+            own = upstreams.of_listener(variant)
             lines += [f"certificate = {own.path}", f"private_key = {own.key_path}"]
     lines += ["[upstream ws]", f"url = ws://127.0.0.1:{upstreams.ports['ws']}"]
-    for name in ("wss", "cold"):
+    for name in VARIANTS:
         lines += [f"[upstream {name}]", f"url = wss://127.0.0.1:{upstreams.ports[name]}", "verify = pin"]
-        lines += [f"pin = sha256:{upstreams.certificate.sha256}"]
+        lines += [f"pin = sha256:{upstreams.of_upstream(name).sha256}"]
     return "\n".join(lines) + "\n"
 
 
 def nginx(ports: Mapping[Key, int], upstreams: Upstreams, folder: Path, big: bool) -> str:
     """Return nginx's configuration without logs, with 64 KiB buffers on request."""
     servers = ""
-    for mode, cold in LISTENERS:
+    for mode, variant in LISTENERS:
         tls = ""
         if mode.tls_down:
-            own = upstreams.own
+            own = upstreams.of_listener(variant)
             tls = f"ssl_certificate {own.path}; ssl_certificate_key {own.key_path}; "
         scheme = "https" if mode.tls_up else "http"
-        listen = f"127.0.0.1:{ports[mode.name, cold]}{' ssl' if mode.tls_down else ''}"
-        target = f"{scheme}://127.0.0.1:{upstreams.ports[mode.upstream(cold)]}"
-        servers += f"    server {{ listen {listen}; {tls}location / {{ proxy_pass {target}; }} }}\n"
+        listen = f"127.0.0.1:{ports[mode.name, variant]}{' ssl' if mode.tls_down else ''}"
+        address, kept = f"127.0.0.1:{upstreams.ports[mode.upstream(variant)]}", _name(mode, variant)
+        servers += (
+            f"    upstream {kept} {{ server {address}; keepalive 64; keepalive_requests 1000000000; }}\n"
+        )
+        servers += f"    server {{ listen {listen}; {tls}location / {{ proxy_pass {scheme}://{address}; }}\n"
+        servers += f"        location /http/ {{ {NGINX_HTTP}proxy_pass {scheme}://{kept}; }} }}\n"
     user = "user root;\n" if os.getuid() == 0 else ""
     return NGINX.format(
         user=user,
@@ -97,16 +113,16 @@ def nginx(ports: Mapping[Key, int], upstreams: Upstreams, folder: Path, big: boo
 def haproxy(ports: Mapping[Key, int], upstreams: Upstreams, folder: Path) -> str:
     """Return HAProxy's configuration: its defaults with one thread."""
     text = HAPROXY.format(connections=descriptors() // 2 - 500)
-    for mode, cold in LISTENERS:
-        bind = f"127.0.0.1:{ports[mode.name, cold]}"
+    for mode, variant in LISTENERS:
+        bind = f"127.0.0.1:{ports[mode.name, variant]}"
         if mode.tls_down:
-            bind += f" ssl crt {folder}/own.pem"
+            bind += f" ssl crt {folder}/{upstreams.of_listener(variant).path.stem}.pem"
         server = (
-            f"127.0.0.1:{upstreams.ports[mode.upstream(cold)]}{' ssl verify none' if mode.tls_up else ''}"
+            f"127.0.0.1:{upstreams.ports[mode.upstream(variant)]}{' ssl verify none' if mode.tls_up else ''}"
         )
-        text += f"listen {_name(mode, cold)}\n    bind {bind}\n    server upstream {server}\n"
+        text += f"listen {_name(mode, variant)}\n    bind {bind}\n    server upstream {server}\n"
     return text
 
 
-def _name(mode: Mode, cold: bool) -> str:
-    return f"{mode.name}-cold" if cold else mode.name
+def _name(mode: Mode, variant: str) -> str:
+    return mode.name if variant == WARM else f"{mode.name}-{variant}"

@@ -11,7 +11,7 @@ from pathlib import Path
 from bench import configurations
 from bench.build import ROOT
 from bench.cores import LOAD, PROXY, pinned
-from bench.modes import LISTENERS, Key, Mode, Upstreams
+from bench.modes import LISTENERS, WARM, Key, Mode, Upstreams
 from tests.support.programs import Program, accepts, free_ports
 
 PATH = "/usr/sbin:/usr/local/sbin:/sbin"
@@ -50,7 +50,7 @@ class Peer:
         self.programs = self._programs()
 
     def _keys(self) -> list[Key]:
-        return [(mode.name, cold) for mode, cold in LISTENERS]
+        return [(mode.name, variant) for mode, variant in LISTENERS]
 
     def _programs(self) -> list[Pinned]:
         return [Pinned(self.name.partition("=")[0], list(self.ports.values()), self._compose)]
@@ -59,9 +59,9 @@ class Peer:
         """Write the configuration and return the command that uses it."""
         raise NotImplementedError
 
-    def port(self, mode: Mode, cold: bool = False) -> int:
+    def port(self, mode: Mode, variant: str = WARM) -> int:
         """Return a listener's port."""
-        return self.ports[mode.name, cold]
+        return self.ports[mode.name, variant]
 
     def pids(self) -> list[int]:
         """Return the IDs of the started processes, which may have children."""
@@ -91,8 +91,8 @@ class Direct(Peer):
     def _programs(self) -> list[Pinned]:
         return []
 
-    def port(self, mode: Mode, cold: bool = False) -> int:
-        return self.upstreams.ports[mode.upstream(cold)]
+    def port(self, mode: Mode, variant: str = WARM) -> int:
+        return self.upstreams.ports[mode.upstream(variant)]
 
 
 class Esxiproxy(Peer):
@@ -165,8 +165,8 @@ class HAProxy(Peer):
     """HAProxy with one thread."""
 
     def _compose(self, folder: Path) -> Sequence[object]:
-        own = self.upstreams.own
-        (folder / "own.pem").write_text(own.path.read_text() + own.key_path.read_text())
+        for own in (self.upstreams.own, self.upstreams.rsa_own):
+            (folder / f"{own.path.stem}.pem").write_text(own.path.read_text() + own.key_path.read_text())
         (folder / "haproxy.cfg").write_text(configurations.haproxy(self.ports, self.upstreams, folder))
         return [_found("haproxy"), "-db", "-f", folder / "haproxy.cfg"]
 
@@ -178,15 +178,15 @@ class Websockify(Peer):
     most_sessions = 200
 
     def _programs(self) -> list[Pinned]:
-        def one(mode: Mode, cold: bool) -> Pinned:
-            port = self.ports[mode.name, cold]
+        def one(mode: Mode, variant: str) -> Pinned:
+            port = self.ports[mode.name, variant]
             target = self.upstreams.ports[mode.upstream(raw=True)]
-            return Pinned(self.name, [port], lambda _folder: self._command(mode, port, target))
+            return Pinned(self.name, [port], lambda _folder: self._command(mode, variant, port, target))
 
-        return [one(mode, cold) for mode, cold in LISTENERS]
+        return [one(mode, variant) for mode, variant in LISTENERS]
 
-    def _command(self, mode: Mode, port: int, target: int) -> Sequence[object]:
-        own = self.upstreams.own
+    def _command(self, mode: Mode, variant: str, port: int, target: int) -> Sequence[object]:
+        own = self.upstreams.of_listener(variant)
         command: list[object] = [_found("websockify")]
         if self.ping_interval:
             command.append(f"--heartbeat={self.ping_interval.rstrip('s')}")

@@ -13,7 +13,7 @@ from typing import Self
 
 from bench import cores, usage
 from bench.build import ROOT, Programs
-from bench.modes import Mode, Upstreams
+from bench.modes import WARM, Mode, Upstreams
 from bench.peers import Peer, peer, scratch
 from tests.support.certificates import Authority, self_signed
 
@@ -51,15 +51,20 @@ class Stage:
     def __enter__(self) -> Self:
         authority = Authority(self._folder)
         own, host = authority.server("own"), self_signed(self._folder, "host")
+        rsa_own, rsa_host = (
+            authority.server("rsa-own", key="rsa"),
+            self_signed(self._folder, "rsa", key="rsa"),
+        )
+        files = [path for one in (host, rsa_host) for path in (str(one.path), str(one.key_path))]
         self._upstream = subprocess.Popen(
-            [*cores.pinned(cores.LOAD), *self.programs.upstream, str(host.path), str(host.key_path)],
+            [*cores.pinned(cores.LOAD), *self.programs.upstream, *files],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
             cwd=ROOT,
         )
         assert self._upstream.stdout is not None
-        upstreams = Upstreams(json.loads(self._upstream.stdout.readline()), host, own)
+        upstreams = Upstreams(json.loads(self._upstream.stdout.readline()), host, own, rsa_host, rsa_own)
         try:
             for name in self._names:
                 self.peers.append(peer(name, upstreams))
@@ -84,33 +89,38 @@ class Stage:
             self._upstream.wait(10)
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    def load(self, case: str, peer: Peer, mode: Mode, cold: bool = False, **options: float) -> Figures:
+    def load(self, case: str, peer: Peer, mode: Mode, variant: str = WARM, **options: float) -> Figures:
         """Run the load once and return its figures.
 
-        Added are `cpu`, the peer's CPU seconds per second, and `wanted`, the same with the time that the peer
-        waited for its core.
+        Added are `cpu`, the peer's CPU seconds per second, `wanted`, the same with the time that the peer
+        waited for its core, and `load`, the CPU seconds per second of load and upstream.  `load` is 1 if the
+        load ended before it could be read, so that it never says too little.
         """
         seconds = options.pop("seconds", self.seconds)
         options.setdefault("warm", self.warm)
-        with self.loading(case, peer, mode, cold, seconds=seconds, **options) as process:
+        with self.loading(case, peer, mode, variant, seconds=seconds, **options) as process:
             time.sleep(START + options["warm"])
-            before = usage.times(peer.pids())
+            others = [process.pid, self._upstream.pid]
+            before, load_before = usage.times(peer.pids()), usage.times(others)
             time.sleep(seconds * 0.9)
             cpu, wanted = usage.times(peer.pids()).share_since(before)
+            busy, _ = usage.times(others).share_since(load_before)
+            if process.poll() is not None:
+                busy = 1.0
             output, problem = process.communicate(timeout=seconds + 120)
         if process.returncode != 0:
             raise LoadFailed(f"{case} {mode.name} {peer.name}: {problem.strip() or process.returncode}")
         figures: Figures = json.loads(output)
-        figures |= {"cpu": cpu, "wanted": wanted}
+        figures |= {"cpu": cpu, "wanted": wanted, "load": busy}
         time.sleep(SETTLE)
         return figures
 
     @contextlib.contextmanager
     def loading(
-        self, case: str, peer: Peer, mode: Mode, cold: bool = False, **options: float
+        self, case: str, peer: Peer, mode: Mode, variant: str = WARM, **options: float
     ) -> Iterator[subprocess.Popen[str]]:
         """Run the load during the block and stop it at the end."""
-        options |= {"port": peer.port(mode, cold), "raw": int(peer.raw), "tls": int(_tls(peer, mode))}
+        options |= {"port": peer.port(mode, variant), "raw": int(peer.raw), "tls": int(_tls(peer, mode))}
         process = subprocess.Popen(
             [*cores.pinned(cores.LOAD), *self.programs.load, case]
             + [f"{name}={value:g}" for name, value in options.items()],

@@ -18,15 +18,22 @@ class Cell:
     """The results of one peer in one row and mode: a figure and the CPU use for each turn.
 
     ``cpu`` is the used share of a core, ``wanted`` the share with the time that the peer waited for the core.
+    ``load`` is the share of their core that load and upstream used.
     """
 
     values: list[float] = field(default_factory=list)
     cpu: list[float] = field(default_factory=list)
     wanted: list[float] = field(default_factory=list)
+    load: list[float] = field(default_factory=list)
 
     @property
     def median(self) -> float:
         return statistics.median(self.values)
+
+    @property
+    def possible(self) -> float | None:
+        """The figure at which load and upstream would use the whole of their core."""
+        return self.median / max(statistics.median(self.load), 0.01) if self.load else None
 
     @property
     def per_cpu(self) -> float | None:
@@ -61,6 +68,20 @@ class Results:
         figure = (cell.per_cpu if per_cpu else cell.median) if cell is not None else None
         return figure / reference if figure is not None and reference else None
 
+    def limit(self, mode: Mode, row: Row) -> float | None:
+        """Return how many times better than nginx's best the load and the upstream can be.
+
+        There are two lower bounds, and the greater one counts: what they reach without a proxy, and nginx's
+        figure divided by the share of their core that they used for it.  Without a proxy the load has the TLS
+        of the upstream, which a proxy's client may not have.
+        """
+        reference, ratio = self.reference(mode, row), self.ratio(mode, row, "direct")
+        bounds = [ratio if row.more else 1 / ratio] if ratio else []
+        if reference and row.capacity:
+            cells = [self.cell(mode, row, peer) for peer in self.peers if peer.startswith("nginx")]
+            bounds += [cell.possible / reference for cell in cells if cell is not None and cell.possible]
+        return max(bounds, default=None)
+
     def plain(self) -> list[dict[str, Any]]:
         """Return the cells as JSON values."""
         units = {row.name: row for row in self.rows}
@@ -76,6 +97,7 @@ class Results:
                 "values": [value / units[row].scale for value in cell.values],
                 "cpu": cell.cpu,
                 "wanted": cell.wanted,
+                "load": cell.load,
             }
             for (mode, row, peer), cell in self.cells.items()
         ]
@@ -109,6 +131,7 @@ def _turn_of(results: Results, stage: Stage, mode: Mode, case: Case, turn: int) 
                     if "cpu" in figures:
                         cell.cpu.append(figures["cpu"])
                         cell.wanted.append(figures["wanted"])
+                        cell.load.append(figures["load"])
         except LoadFailed as failure:
             results.failures.append(str(failure))
             print(f"failed: {failure}", file=sys.stderr)

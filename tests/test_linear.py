@@ -13,7 +13,7 @@ from esxiproxy.core.http.forwarded import TrustedProxies, forwarded_client
 from esxiproxy.core.http.head import MAX_HEAD, HeadReader, RequestHead, tokens
 from esxiproxy.core.http.message import forwarded_answer, trailer_fields
 from esxiproxy.core.http.origins import AllowedOrigins
-from esxiproxy.core.http.paths import ambiguous, check_path
+from esxiproxy.core.http.paths import ambiguous, check_path, plain_path
 from esxiproxy.core.http.refusal import refusal
 from esxiproxy.core.http.request import Request
 from esxiproxy.core.http.rewriting import ResponseRewriter
@@ -147,6 +147,7 @@ CALLS = {
     "a PROXY header": partial(announce, b"PROXY TCP4 ", 1),
     "a PROXY header of version 2 byte by byte": partial(announce, SIGNATURE + b"\x21\x11\x10\x00", 1),
     "a path": lambda run: ambiguous(b"/" + run),
+    "a path as a lenient server takes it": lambda run: plain_path(b"/" + run),
     "a path below a prefix": lambda run: check_path(b"/ui/" + run, (b"/ui",)),
     "a target for the log": lambda run: redact(b"/" + run),
     "a query for the log": lambda run: redact(b"/x?token" + run),

@@ -1,53 +1,8 @@
-/* The cases that measure sessions: open, hold. */
+/* The case that holds sessions open: hold. */
 #include <fcntl.h>
 #include <pthread.h>
 
 #include "load.h"
-
-static double begin, end;
-static long opened, resumed;
-
-/* Sends a Close and waits for the answer or the end of the connection. */
-static void close_session(struct wire *wire) {
-    static const unsigned char FRAME[] = {0x88, 0x82, 0, 0, 0, 0, 0x03, 0xe8};
-    unsigned char text[256];
-    send_all(wire, FRAME, sizeof FRAME);
-    ssize_t count;
-    while ((count = wire_read(wire, text, sizeof text)) > 0)
-        if (text[0] == (0x80 | CLOSE)) break;
-    if (count == BLOCKED) die("no answer to a Close for 10 seconds");
-    wire_close(wire);
-}
-
-static void *open_and_close(void *unused) {
-    SSL_SESSION *session = NULL;
-    double each = rate ? connections / rate : 0, next = now();
-    while (now() < end) {
-        struct wire wire = open_wire("echo", resume ? session : NULL);
-        if (now() >= begin && now() < end) {
-            __atomic_add_fetch(&opened, 1, __ATOMIC_RELAXED);
-            if (tls && SSL_session_reused(wire.ssl)) __atomic_add_fetch(&resumed, 1, __ATOMIC_RELAXED);
-        }
-        if (tls && resume) {
-            SSL_SESSION_free(session);
-            session = SSL_get1_session(wire.ssl);
-        }
-        close_session(&wire);
-        next += each;
-        rest(next - now());
-    }
-    return unused;
-}
-
-void open_sessions(void) {
-    pthread_t threads[64];
-    if (connections > 64) die("64 threads at most");
-    begin = now() + warm;
-    end = begin + seconds;
-    for (int i = 0; i < connections; i++) pthread_create(&threads[i], NULL, open_and_close, NULL);
-    for (int i = 0; i < connections; i++) pthread_join(threads[i], NULL);
-    printf("{\"rate\": %.1f, \"resumed\": %.3f}\n", opened / seconds, opened ? (double)resumed / opened : 0);
-}
 
 /* Answers a Ping with a Pong and drops all other frames. */
 static void listen_to(struct console *console) {
@@ -82,7 +37,7 @@ void hold(void) {
     pthread_create(&thread, NULL, answer_pings, &poller);
     for (int i = 0; i < connections; i++) {
         struct epoll_event event = {EPOLLIN, {.ptr = &consoles[i]}};
-        consoles[i].wire = open_wire("echo", NULL);
+        consoles[i].wire = open_wire("echo");
         fcntl(consoles[i].wire.fd, F_SETFL, O_NONBLOCK);
         epoll_ctl(poller, EPOLL_CTL_ADD, consoles[i].wire.fd, &event);
     }

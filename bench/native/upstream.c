@@ -1,23 +1,30 @@
-/* The upstream of the benchmark: one thread, one epoll, five listeners on 127.0.0.1.
+/* The upstream of the benchmark: one thread, one epoll, seven listeners on 127.0.0.1.
 
-       upstream CERTIFICATE KEY
+       upstream CERTIFICATE KEY RSA_CERTIFICATE RSA_KEY
 
-   prints {"ws": PORT, "wss": PORT, "cold": PORT, "raw": PORT, "raws": PORT} and serves until its input ends.
-   `cold` is wss without session resumption; `raw` and `raws` speak no WebSocket, for websockify (`raws` is
-   cold: websockify takes a session ticket for the console's bytes, and waits for those forever).  What a
-   connection does stands in its target, or in the first line of a raw one:
+   prints {"ws": PORT, "wss": PORT, ...} with the ports of all NAMES and serves until its input ends.  `wss`
+   has TLS 1.3, and `tickets` TLS 1.2, in which a resumed session costs little; `rsa` is the same with the RSA
+   certificate.  `cold` is wss without session resumption; `raw` and `raws` speak no WebSocket, for websockify
+   (`raws` is cold: websockify takes a session ticket for the console's bytes, and waits for those forever).
+   What a connection does stands in its target, or in the first line of a raw one:
 
        /echo          sends each message back
        /source/SIZE   sends frames with that much payload as fast as it can, until it hears anything
-       /sink          takes everything, and says so in 8 bytes each MiB */
+       /sink          takes everything, and says so in 8 bytes each MiB
+
+   A request without Upgrade is for one of these:
+
+       GET /http/SIZE          answers with that many bytes
+       GET /http/chunked/SIZE  the same, chunked
+       PUT /http/ANYTHING      takes a body, fixed or chunked, and answers after its end */
 #include <signal.h>
 
-#include "wire.h"
+#include "http.h"
 
-enum { LISTENERS = 5, LARGEST = 4096 };
-enum mode { OPENING, ECHO, SOURCE, SINK };
+enum { LISTENERS = 7, FIRST_RAW = 5, LARGEST = 4096 };
+enum mode { OPENING, ECHO, SOURCE, SINK, ANSWERING, TAKING };
 
-static const char *const NAMES[LISTENERS] = {"ws", "wss", "cold", "raw", "raws"};
+static const char *const NAMES[LISTENERS] = {"ws", "wss", "cold", "tickets", "rsa", "raw", "raws"};
 
 struct client {
     struct wire wire;
@@ -29,6 +36,8 @@ struct client {
     uint64_t counted;             /* a sink's bytes since its last report */
     const unsigned char *block;   /* a source's data, sent repeatedly */
     size_t block_size, sent;
+    struct sent_body answer;
+    struct received_body request;
 };
 
 static int poller;
@@ -73,19 +82,81 @@ static void find_block(struct client *client, size_t size) {
     die("too many sizes");
 }
 
+static void watch(struct client *client, uint32_t events) {
+    struct epoll_event event = {events, {.ptr = client}};
+    epoll_ctl(poller, EPOLL_CTL_MOD, client->wire.fd, &event);
+}
+
 static void choose(struct client *client, const char *target) {
     while (*target == '/') target++;
     if (strncmp(target, "source", 6) == 0) {
-        struct epoll_event event = {EPOLLIN | EPOLLOUT, {.ptr = client}};
         client->mode = SOURCE;
         find_block(client, strtoul(target + 7, NULL, 10));
-        epoll_ctl(poller, EPOLL_CTL_MOD, client->wire.fd, &event);
+        watch(client, EPOLLIN | EPOLLOUT);
     } else {
         client->mode = strncmp(target, "sink", 4) == 0 ? SINK : ECHO;
     }
 }
 
-/* Reads the opening handshake.  The request may be split, and no data follows it before the answer. */
+/* Answers a request whose body was taken, and waits for the next one. */
+static int answer_upload(struct client *client) {
+    static const char ANSWER[] = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+    client->mode = OPENING;
+    client->filled = 0;
+    return say(client, ANSWER, sizeof ANSWER - 1);
+}
+
+static int take_upload(struct client *client) {
+    for (int turn = 0; turn < 16 && !client->request.done; turn++) {
+        ssize_t count = receive_part(&client->request, &client->wire);
+        if (count <= 0) return count;
+    }
+    return client->request.done ? answer_upload(client) : 1;
+}
+
+static int send_answer(struct client *client) {
+    for (int turn = 0; turn < 16 && client->answer.left > 0; turn++) {
+        ssize_t count = send_part(&client->answer, &client->wire);
+        if (count <= 0) return count;
+    }
+    if (client->answer.left > 0) return 1;
+    client->mode = OPENING;
+    client->filled = 0;
+    watch(client, EPOLLIN);
+    return 1;
+}
+
+/* Answers a request for a download: a small one at once, a large one whenever the peer takes more. */
+static int answer_download(struct client *client, const char *target) {
+    char answer[LARGEST + 128];
+    int chunked = strncmp(target, "chunked/", 8) == 0;
+    uint64_t size = strtoull(target + (chunked ? 8 : 0), NULL, 10);
+    size = start_sending(&client->answer, size, chunked);
+    int length = sprintf(answer, "HTTP/1.1 200 OK\r\n");
+    if (chunked) length += sprintf(answer + length, "Transfer-Encoding: chunked\r\n\r\n");
+    else length += sprintf(answer + length, "Content-Length: %lu\r\n\r\n", (unsigned long)size);
+    if (!chunked && size <= LARGEST) {
+        memset(answer + length, 0, size);
+        client->filled = 0;
+        return say(client, answer, length + size);
+    }
+    client->mode = ANSWERING;
+    watch(client, EPOLLIN | EPOLLOUT);
+    return say(client, answer, length);
+}
+
+/* Serves a request that is no opening handshake. */
+static int serve_http(struct client *client, char *body) {
+    char *text = (char *)client->text;
+    if (strncmp(text, "GET /http/", 10) == 0) return answer_download(client, text + 10);
+    if (strncmp(text, "PUT /http/", 10) != 0) return ENDED;
+    start_receiving(&client->request, text);
+    take_octets(&client->request, (unsigned char *)body, client->filled - (body - text));
+    client->mode = TAKING;
+    return client->request.done ? answer_upload(client) : 1;
+}
+
+/* Reads a request's head, which may be split.  No data follows an opening handshake before its answer. */
 static int open_client(struct client *client) {
     size_t most = client->raw ? 1 : LARGEST - 1 - client->filled; /* a message may follow a raw one's line */
     ssize_t count = wire_read(&client->wire, client->text + client->filled, most);
@@ -97,7 +168,12 @@ static int open_client(struct client *client) {
         if (strchr(text, '\n')) choose(client, text);
         return client->filled < 64 ? 1 : ENDED;
     }
-    if (strstr(text, "\r\n\r\n") == NULL) return client->filled < LARGEST - 1 ? 1 : ENDED;
+    char *head_end = strstr(text, "\r\n\r\n");
+    if (head_end == NULL) return client->filled < LARGEST - 1 ? 1 : ENDED;
+    if (strstr(text, " /http/")) {
+        head_end[2] = 0;
+        return serve_http(client, head_end + 4);
+    }
     char *key = strcasestr(text, "\nsec-websocket-key:"), answer[512];
     if (key == NULL || strncmp(text, "GET ", 4) != 0) return ENDED;
     unsigned char digest[20], accept[32];
@@ -157,11 +233,16 @@ static int source(struct client *client, int heard) {
     return 1;
 }
 
+/* Returns whether a client waits until more is taken, and not for bytes that OpenSSL may have buffered. */
+static int sends(struct client *client) { return client->mode == SOURCE || client->mode == ANSWERING; }
+
 static int serve(struct client *client, uint32_t events) {
     switch (client->mode) {
         case OPENING: return open_client(client);
         case ECHO: return echo(client);
         case SINK: return sink(client);
+        case ANSWERING: return send_answer(client);
+        case TAKING: return take_upload(client);
         default: return source(client, events & ~EPOLLOUT);
     }
 }
@@ -184,12 +265,14 @@ static void admit(int listener, SSL_CTX *context, int raw) {
     }
 }
 
-static SSL_CTX *server_context(char **files, int cold) {
+static SSL_CTX *server_context(char **files, int version, int tickets) {
     SSL_CTX *context = tls_context(TLS_server_method());
-    if (SSL_CTX_use_certificate_chain_file(context, files[1]) != 1) die("%s: no certificate", files[1]);
-    if (SSL_CTX_use_PrivateKey_file(context, files[2], SSL_FILETYPE_PEM) != 1) die("%s: no key", files[2]);
+    if (SSL_CTX_use_certificate_chain_file(context, files[0]) != 1) die("%s: no certificate", files[0]);
+    if (SSL_CTX_use_PrivateKey_file(context, files[1], SSL_FILETYPE_PEM) != 1) die("%s: no key", files[1]);
     SSL_CTX_set_session_id_context(context, (const unsigned char *)"bench", 5);
-    if (cold) {
+    SSL_CTX_set_max_proto_version(context, version);
+    SSL_CTX_set_num_tickets(context, 1);
+    if (!tickets) {
         SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_OFF);
         SSL_CTX_set_options(context, SSL_OP_NO_TICKET);
         SSL_CTX_set_num_tickets(context, 0);
@@ -198,10 +281,13 @@ static SSL_CTX *server_context(char **files, int cold) {
 }
 
 int main(int count, char **arguments) {
-    if (count != 3) die("usage: upstream CERTIFICATE KEY");
+    if (count != 5) die("usage: upstream CERTIFICATE KEY RSA_CERTIFICATE RSA_KEY");
     signal(SIGPIPE, SIG_IGN);
-    SSL_CTX *warm = server_context(arguments, 0), *cold = server_context(arguments, 1);
-    SSL_CTX *contexts[LISTENERS] = {NULL, warm, cold, NULL, cold};
+    SSL_CTX *warm = server_context(arguments + 1, TLS1_3_VERSION, 1);
+    SSL_CTX *cold = server_context(arguments + 1, TLS1_3_VERSION, 0);
+    SSL_CTX *tickets = server_context(arguments + 1, TLS1_2_VERSION, 1);
+    SSL_CTX *rsa = server_context(arguments + 3, TLS1_2_VERSION, 1);
+    SSL_CTX *contexts[LISTENERS] = {NULL, warm, cold, tickets, rsa, NULL, cold};
     int listeners[LISTENERS];
     struct epoll_event events[256];
     poller = epoll_create1(0);
@@ -227,13 +313,13 @@ int main(int count, char **arguments) {
             if (what == NULL) return 0;
             int *listener = what;
             if (listener >= listeners && listener < listeners + LISTENERS) {
-                admit(*listener, contexts[listener - listeners], listener - listeners >= 3);
+                admit(*listener, contexts[listener - listeners], listener - listeners >= FIRST_RAW);
                 continue;
             }
             struct client *client = what;
             int result;
             do result = serve(client, events[i].events);
-            while (result == 1 && client->mode != SOURCE && wire_pending(&client->wire));
+            while (result == 1 && !sends(client) && wire_pending(&client->wire));
             if (result == ENDED) leave(client);
         }
     }

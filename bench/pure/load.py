@@ -34,6 +34,7 @@ class Options:
     pause: float = 0
     rate: float = 0
     resume: float = 0
+    closing: float = 1
 
 
 def opened(options: Options, target: str, session: object = None) -> Wire:
@@ -173,8 +174,9 @@ def open_sessions(options: Options) -> dict[str, float]:
                 resumed.append(int(bool(options.tls and wire.session_reused)))  # type: ignore[union-attr]
             if options.tls:
                 session = wire.session  # type: ignore[union-attr]
-            wire.sendall(frame(CLOSE, b"\x03\xe8", mask=MASK))
-            while octets := take(wire):
+            if options.closing:
+                wire.sendall(frame(CLOSE, b"\x03\xe8", mask=MASK))
+            while options.closing and (octets := take(wire)):
                 if octets[0] == 0x80 | CLOSE:
                     break
             wire.close()

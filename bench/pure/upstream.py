@@ -1,6 +1,6 @@
 """The upstream in Python; `native/upstream.c` describes it.
 
-python -m bench.pure.upstream CERTIFICATE KEY
+python -m bench.pure.upstream CERTIFICATE KEY RSA_CERTIFICATE RSA_KEY
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import select
 import socket
 import sys
 from collections.abc import Callable
-from ssl import SSLContext
+from ssl import SSLContext, TLSVersion
 
 from bench.pure.wire import BLOCK, GRAIN, Wire, give, pending, server_context, take
 from tests.support.websocket import (
@@ -119,8 +119,16 @@ class Client:
 
 def main() -> None:
     """Serve until the standard input ends."""
-    warm, cold = (server_context(*sys.argv[1:3], cold=cold) for cold in (False, True))
-    kinds: dict[str, SSLContext | None] = {"ws": None, "wss": warm, "cold": cold, "raw": None, "raws": cold}
+    own, rsa = sys.argv[1:3], sys.argv[3:5]
+    cold = server_context(*own, tickets=False)
+    kinds: dict[str, SSLContext | None] = {
+        **{"ws": None, "wss": server_context(*own), "cold": cold},
+        **{
+            "tickets": server_context(*own, TLSVersion.TLSv1_2),
+            "rsa": server_context(*rsa, TLSVersion.TLSv1_2),
+        },
+        **{"raw": None, "raws": cold},
+    }
     poller = select.epoll()
     listeners: dict[int, tuple[str, socket.socket]] = {}
     clients: dict[int, Client] = {}

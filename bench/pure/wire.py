@@ -48,11 +48,14 @@ def client_context() -> ssl.SSLContext:
     return context
 
 
-def server_context(certificate: str, key: str, cold: bool) -> ssl.SSLContext:
-    """Return a TLS context with this certificate; a cold one resumes no session."""
+def server_context(
+    certificate: str, key: str, version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3, tickets: bool = True
+) -> ssl.SSLContext:
+    """Return a TLS context with this certificate; without tickets it resumes no session."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
-    if cold:
+    context.maximum_version = version
+    if not tickets:
         context.options |= ssl.OP_NO_TICKET
         context.num_tickets = 0
     return context

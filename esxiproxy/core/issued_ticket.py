@@ -29,11 +29,17 @@ _LABEL = "esxiproxy issued ticket"
 
 @dataclass(frozen=True, slots=True)
 class IssuedTicket:
-    """A ticket with its host, the networks in which the host has to be, and the time of its expiry."""
+    """A ticket with its host, the networks in which the host has to be, and the time of its expiry.
+
+    ``listener`` is the name of the listener that it was asked for at.  ``owner`` is the principal that has
+    asked for it, and empty for a client that was not identified.
+    """
 
     ticket: AcquiredTicket
     networks: tuple[Network, ...]
     expires: float
+    listener: str
+    owner: str = ""
 
     @property
     def key(self) -> str:
@@ -56,6 +62,8 @@ class IssuedTicket:
             "pins": [[pin.algorithm, pin.digest] for pin in ticket.pins],
             "networks": [str(network) for network in self.networks],
             "expires": float(self.expires),
+            "listener": self.listener,
+            "owner": self.owner,
         }
         return seal(json.dumps(content), ticket.ticket, _LABEL)
 
@@ -75,6 +83,8 @@ def open_issued_ticket(stored: str, ticket: str, now: float) -> IssuedTicket:
             ),
             tuple(ip_network(network) for network in content["networks"]),
             content["expires"],
+            content["listener"],
+            content["owner"],
         )
     except (ValueError, KeyError, TypeError):
         raise LinkInvalid("the stored value is not that of the ticket") from None

@@ -10,11 +10,13 @@ from zope.interface import implementer
 
 from esxiproxy.core.config.consistency import template_conflicts
 from esxiproxy.core.config.router_keys import TEMPLATE_KEY
+from esxiproxy.core.errors import LinkInvalid
 from esxiproxy.core.http.request import Request
 from esxiproxy.core.issued_ticket import PATH, SPACE, open_issued_ticket
 from esxiproxy.core.routing import Destination, Principal, Route, TCPAddress, Upstream
 from esxiproxy.core.sealing import key_of
 from esxiproxy.core.session.claim import OnceClaim
+from esxiproxy.core.session.ticket_owner import owner_of
 from esxiproxy.interfaces import IRouter
 from esxiproxy.plugins import Context, Key, Names, SectionValues
 from esxiproxy.routers.vsphere import identity_of
@@ -51,6 +53,10 @@ class IssuedRouter:
         if stored is None:
             return None
         issued = open_issued_ticket(stored, ticket, self._time_of_day())
+        if issued.listener != request.listener:
+            raise LinkInvalid("the ticket was asked for at another listener than this one")
+        if issued.owner not in ("", owner_of(principal)):
+            raise LinkInvalid("the ticket was asked for by another principal")
         host = issued.ticket.host
         destination = Destination(
             (TCPAddress(host, issued.ticket.port),),

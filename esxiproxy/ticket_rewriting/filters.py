@@ -18,7 +18,8 @@ from esxiproxy.core.issued_ticket import LIFETIME, SPACE, IssuedTicket
 from esxiproxy.core.networks import Network, Networks
 from esxiproxy.core.routing import Principal, Upstream
 from esxiproxy.core.session.claim import RateClaim
-from esxiproxy.core.session.connection_limits import ANONYMOUS_NAME, client_network
+from esxiproxy.core.session.connection_limits import client_network
+from esxiproxy.core.session.ticket_owner import owner_of
 from esxiproxy.interfaces import IState
 from esxiproxy.ticket_rewriting.decompressor import Decompressor
 from esxiproxy.ticket_rewriting.json_answer import changed_rest, changed_vi_json
@@ -46,13 +47,6 @@ class AnswerKind(Enum):
     REST = "rest"
 
 
-_PATHS = {
-    AnswerKind.SOAP: _SOAP_PATH,
-    AnswerKind.VI_JSON: _VI_JSON_PATH,
-    AnswerKind.REST: _REST_PATH,
-}
-
-
 def kind_of(request: Request, target: bytes) -> AnswerKind | None:
     """Return the form of the ticket that the answer to this request may have, or None if it has none.
 
@@ -63,14 +57,21 @@ def kind_of(request: Request, target: bytes) -> AnswerKind | None:
     if head.method.upper() != b"POST":
         return None
     sent = target.partition(b"?")[0]
-    path = plain_path(sent)
-    kind = next((kind for kind, pattern in _PATHS.items() if pattern.fullmatch(path)), None)
+    kind = _kind_of_path(plain_path(sent))
     if kind is not None and ambiguous(sent):
         raise RouteNotFound("the path is ambiguous, and this listener changes the tickets that it may have")
     actions = [each.strip() for each in head.values(b"soapaction")]
     if kind is AnswerKind.SOAP and len(actions) == 1 and _OTHER_SERVICE.fullmatch(actions[0]):
         return None
     return kind
+
+
+def _kind_of_path(path: bytes) -> AnswerKind | None:
+    if _SOAP_PATH.fullmatch(path):
+        return AnswerKind.SOAP
+    if _VI_JSON_PATH.fullmatch(path):
+        return AnswerKind.VI_JSON
+    return AnswerKind.REST if _REST_PATH.fullmatch(path) else None
 
 
 class TicketFilters:
@@ -103,13 +104,12 @@ class TicketFilters:
         Raise UpstreamDenied if its host is not in the networks, and LimitReached if the client has asked for
         too many tickets.  The addresses of a name are checked when the console is opened.
         """
-        issued = IssuedTicket(ticket, self._networks, self._time_of_day() + LIFETIME)
+        owner = owner_of(principal)
+        expires = self._time_of_day() + LIFETIME
+        issued = IssuedTicket(ticket, self._networks, expires, request.listener, owner)
         if not _may_be_dialled(ticket.host, issued.rule):
             raise UpstreamDenied(f"the ticket is for {ticket.host}, which is not in tickets_allow")
-        if principal is None or principal.name == ANONYMOUS_NAME:
-            who = f"client {client_network(request.client.host) or 'unix'}"
-        else:
-            who = f"principal {principal.names[1]}"
+        who = f"principal {owner}" if owner else f"client {client_network(request.client.host) or 'unix'}"
         rate = RateClaim("tickets", f"tickets {request.listener} {who}", PER_SECOND, BURST)
         if await self._state.take(f"ticket {request.session}", (rate,)) is not None:
             raise LimitReached(f"a client gets {PER_SECOND} console tickets a second, after {BURST} at once")

@@ -257,6 +257,21 @@ def test_a_link_has_the_settings_of_the_form(show: Show, double: AdminDouble) ->
     }
 
 
+def test_a_link_for_vmware_remote_console_is_shown_as_its_url(show: Show, double: AdminDouble) -> None:
+    view = show("#links", rows=False)
+    view.press("Make a link…")
+    view.wait("document.querySelector('dialog [name=router]').value === 'issued'")
+    view.fill("dialog [name=to]", "esxi-04.example.com/ticket/abc")
+    view.click("dialog [name=vmrc]")
+    view.fill("dialog [name=reason]", "for a guest")
+    view.press("Make the link")
+    view.wait("document.querySelector('dialog [name=url]')?.value.startsWith('vmrc://consoles.example.com')")
+    assert sent(double, "/links") == {
+        **{"router": "issued", "to": "esxi-04.example.com/ticket/abc", "vmrc": True},
+        **{"ttl": 600, "many": False, "reason": "for a guest"},
+    }
+
+
 def test_a_link_that_is_refused_says_why_and_the_form_stays(show: Show, double: AdminDouble) -> None:
     view = show("#links", rows=False)
     make_link(view, "nowhere.example.com")

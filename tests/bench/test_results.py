@@ -10,6 +10,7 @@ from xml.etree import ElementTree
 import pytest
 
 from bench.cases import Case, Row
+from bench.markdown import markdown
 from bench.modes import MODES
 from bench.picture import picture
 from bench.stage import LoadFailed
@@ -100,10 +101,10 @@ class TestTurns:
 
     def test_cpu_is_kept_beside_the_figure(self):
         stage = Turns("a")
-        figures = {"rate": 10.0, "cpu": 0.5, "wanted": 0.6}
+        figures = {"rate": 10.0, "cpu": 0.5, "wanted": 0.6, "load": 0.4}
         made = run(stage, [MODE], [stage.case("case", lambda name: figures)], 1)
         cell = made.cell(MODE, RATE, "a")
-        assert cell == Cell([10.0], [0.5], [0.6])
+        assert cell == Cell([10.0], [0.5], [0.6], [0.4])
         assert cell.per_cpu == 20.0
 
 
@@ -138,7 +139,14 @@ class TestFigures:
         first, second = made.plain()
         assert first == {
             **{"mode": "ws-ws", "row": "time", "peer": "nginx", "unit": "ms"},
-            **{"median": pytest.approx(3.0), "ratio": 1.0, "values": [2.0, 4.0], "cpu": [], "wanted": []},
+            **{
+                "median": pytest.approx(3.0),
+                "ratio": 1.0,
+                "values": [2.0, 4.0],
+                "cpu": [],
+                "wanted": [],
+                "load": [],
+            },
         }
         assert second["ratio"] == pytest.approx(2.0)
 
@@ -147,7 +155,7 @@ class TestTable:
     def test_a_line_has_figure_ratios_and_goal(self):
         made = results(time={"nginx": 0.002, "nginx-64k": 0.004, "esxiproxy": 0.0025, "haproxy": 0.001})
         assert line(made, "round trip <") == {
-            **{"nginx's best": "2 ms", "esxiproxy": "1.25", "goal": "≤ 1.5", "per CPU": ""},
+            **{"nginx's best": "2 ms", "esxiproxy": "1.25", "goal": "≤ 1.5", "per CPU": "", "limit": ""},
             **{"nginx": "1.00", "nginx-64k": "2.00", "haproxy": "0.50"},
         }
 
@@ -166,6 +174,37 @@ class TestTable:
         assert columns["nginx"] == "1.00"
         assert columns["per CPU"] == "2.00"
 
+    def test_a_row_that_load_and_upstream_limit_is_marked(self):
+        peers = ("direct", "esxiproxy", "nginx", "nginx-64k")
+        made = results(
+            rate={"direct": 39.0, "nginx": 10.0, "nginx-64k": 20.0, "esxiproxy": 10.0},
+            time={"direct": 1.0, "nginx": 2.0, "nginx-64k": 3.0},
+            peers=peers,
+        )
+        assert line(made, "messages")["limit"] == "*1.95"
+        assert line(made, "round trip")["limit"] == "2.00"
+        assert "direct" not in table(made).splitlines()[0]
+        made.cells[MODE.name, "rate", "direct"] = Cell([40.0])
+        assert line(made, "messages")["limit"] == "2.00"
+
+    def test_a_limit_may_be_known_by_the_share_of_the_loads_core(self):
+        cells = {
+            "direct": Cell([10.0]),
+            "nginx": Cell([10.0], load=[0.2]),
+            "nginx-64k": Cell([20.0, 20.0, 90.0], load=[0.5, 0.8, 0.8]),
+        }
+        made = results(rate=cells, time={"nginx": Cell([1.0], load=[0.1])}, peers=tuple(cells))
+        assert made.limit(MODE, RATE) == 2.5
+        assert made.limit(MODE, TIME) is None
+        made.cells[MODE.name, "rate", "direct"] = Cell([60.0])
+        assert made.limit(MODE, RATE) == 3.0
+        assert Cell([10.0], load=[0.0]).possible == 1000.0
+
+    def test_a_row_without_nginx_or_without_a_measured_load_has_no_limit(self):
+        made = results(rate={"nginx": 10.0}, time={"direct": 1.0}, peers=("direct", "nginx"))
+        assert line(made, "messages")["limit"] == ""
+        assert line(made, "round trip")["limit"] == ""
+
     def test_a_row_without_a_figure_of_nginx_stands_alone(self):
         columns = line(results(rate={"esxiproxy": 1234.0}), "messages")
         assert (columns["nginx's best"], columns["esxiproxy"], columns["nginx"]) == ("-", "(1,234)", "-")
@@ -181,6 +220,28 @@ class TestTable:
         head = table(made).splitlines()[0].split()
         assert "esxiproxy=old" in head
         assert "/some" not in table(made)
+
+
+class TestMarkdown:
+    def test_a_row_has_a_ratio_for_each_proxy_and_the_marks(self):
+        peers = ("direct", "esxiproxy", "nginx", "haproxy", "websockify")
+        rate = {"direct": 15.0, "esxiproxy": 7.9, "nginx": 10.0, "haproxy": 9.0}
+        time = {"direct": 0.001, "esxiproxy": 0.003, "nginx": 0.002, "websockify": 0.004}
+        assert markdown(results(rate, time, peers)).splitlines() == [
+            "| | ws → ws |",
+            "|---|---|",
+            r"| messages | !**0.79** · 0.90 · – \* |",
+            "| round trip `<` | **1.50** · – · 2.00 |",
+        ]
+
+    def test_a_row_without_nginx_has_figures_and_one_without_any_is_left_out(self):
+        made = results(rate={"esxiproxy": 41.0, "haproxy": 50.0}, time={"nginx": 1.0})
+        assert markdown(made).splitlines()[2:] == ["| messages | (41 /s) · (50 /s) |"]
+
+    def test_a_mode_without_a_measurement_has_a_dash(self):
+        made = results(rate={"esxiproxy": 10.0, "nginx": 10.0})
+        made.modes = [MODE, OTHER]
+        assert markdown(made).splitlines()[2] == "| messages | **1.00** · – | – |"
 
 
 class TestPicture:

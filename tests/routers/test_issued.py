@@ -6,11 +6,12 @@ from ipaddress import ip_address, ip_network
 from types import SimpleNamespace
 
 import pytest
+from twisted.internet.defer import Deferred
 
 from esxiproxy.core.console_tickets import AcquiredTicket
 from esxiproxy.core.errors import LinkInvalid, LinkUsed, UpstreamUntrusted
 from esxiproxy.core.issued_ticket import SPACE, IssuedTicket
-from esxiproxy.core.routing import TCPAddress, Verify
+from esxiproxy.core.routing import Principal, TCPAddress, Verify
 from esxiproxy.core.sealing import key_of
 from esxiproxy.core.session.claim import OnceClaim, Outcome
 from esxiproxy.core.thumbprint import Pin
@@ -26,12 +27,15 @@ PIN = Pin("sha256", "ab" * 32)
 class IssuedScene(LinkScene):
     """A router `issued` with a state in memory."""
 
-    def routed(self, target, template=ESXI):
+    def routed(self, target, template=ESXI, principal=None):
         router = IssuedRouter(template, SimpleNamespace(state=self.state), lambda: self.now)
-        return ask(router, request(target))
+        if principal is None:
+            return ask(router, request(target))
+        return result(Deferred.fromCoroutine(router.route(request(target), principal)))
 
-    def issue(self, ticket=TICKET, **more):
-        issued = IssuedTicket(AcquiredTicket(ticket, "192.0.2.10", 443, **more), (NETWORK,), self.now + 1800)
+    def issue(self, ticket=TICKET, listener="one", owner="", **more):
+        acquired = AcquiredTicket(ticket, "192.0.2.10", 443, **more)
+        issued = IssuedTicket(acquired, (NETWORK,), self.now + 1800, listener, owner)
         result(self.state.put(SPACE, issued.key, issued.sealed(), issued.expires))
 
 
@@ -61,6 +65,20 @@ def test_a_ticket_without_an_identity_is_verified_by_the_rule_of_the_template(sc
     assert scene.routed(f"/ticket/{TICKET}").destination.identity == ESXI.identity
     with pytest.raises(UpstreamUntrusted, match="names no certificate"):
         scene.routed(f"/ticket/{TICKET}", PINNED)
+
+
+def test_a_ticket_opens_at_its_listener_and_for_its_principal_alone(scene):
+    alice, bob = (Principal(name, authenticator="authenticator sso") for name in ("alice", "bob"))
+    scene.issue(pins=(PIN,), owner="sso/alice")
+    assert scene.routed(f"/ticket/{TICKET}", principal=alice).destination.identity.pins == (PIN,)
+    for other in (None, bob, Principal("alice", authenticator="authenticator tokens")):
+        with pytest.raises(LinkInvalid, match="by another principal"):
+            scene.routed(f"/ticket/{TICKET}", principal=other)
+    scene.issue(pins=(PIN,))
+    assert scene.routed(f"/ticket/{TICKET}", principal=bob) is not None, "nobody was identified"
+    scene.issue(pins=(PIN,), listener="two")
+    with pytest.raises(LinkInvalid, match="at another listener"):
+        scene.routed(f"/ticket/{TICKET}")
 
 
 def test_a_ticket_works_once_in_all_processes(scene):

@@ -320,7 +320,7 @@ class Figures:
             "id": "9f2c",
             "expires": time.time() + body["ttl"],
             "field": None,
-            "vmrc": None,
+            "vmrc": f"vmrc://consoles.example.com:443/?mksticket={SECRET}" if body.get("vmrc") else None,
         }
 
     def _revoke_link(self, _: Any, body: Row) -> tuple[int, Row]:

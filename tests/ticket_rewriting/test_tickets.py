@@ -115,7 +115,10 @@ def test_a_soap_ticket_names_the_proxy_and_nothing_else_changes(filters, chunk):
     assert (issued.ticket.host, issued.ticket.port) == ("192.0.2.10", 443)
     assert (issued.ticket.certificate, issued.ticket.pins) == (None, (HOST_PIN,))
     assert issued.rule == Networks(allow=(ip_network("192.0.2.0/24"),)) and issued.expires == NOW + LIFETIME
-    assert TICKET not in repr(issued)
+    assert TICKET not in repr(issued) and (issued.listener, issued.owner) == ("one", "")
+    for name, owner in (("anonymous", ""), ("alice", "sso/alice")):
+        passed(filters, before, by=Principal(name, authenticator="authenticator sso"))
+        assert sealed(filters).owner == owner
 
 
 def test_the_strongest_identity_and_the_missing_parts(filters):

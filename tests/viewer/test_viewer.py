@@ -16,7 +16,8 @@ from PIL import Image, ImageChops
 
 from esxiproxy.portal import viewer_library
 from esxiproxy.sim.screen.screen import PALETTE, Screen
-from esxiproxy.web.npm_files import FetchError
+from esxiproxy.web.npm_files import FetchError, fetch
+from tests.admin_page.test_accessibility import AXE, FOLDER, RUN
 from tests.support import sim_program
 from tests.support.browser import Chromium, Page, pages
 from tests.support.programs import need, until
@@ -96,6 +97,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     """The viewer's files with a start of the test's own; yields the port."""
     try:
         viewer_library.fetch()
+        fetch(FOLDER, [AXE])
     except FetchError:
         need("@novnc/novnc", "npm, and a way to its registry")
     folder = tmp_path_factory.mktemp("site")
@@ -155,6 +157,14 @@ def test_physical_keys_menus_and_a_typed_text(show: Any, tmp_path: Path) -> None
     view.wait("!document.getElementById('typing').open")
     until(lambda: view.has_typed('y\'zRoot "P@$$" {1}\n|~'), "the text is in the picture")
     assert view.page.evaluate("document.getElementById('text').value") == ""
+    # The simulated host has no clipboard; where there is one, its text is shown and can be sent back.
+    assert view.page.evaluate("document.getElementById('clipboard').hidden")
+    view.page.evaluate("shown.paste = (text) => (window.pasted = text)")
+    view.page.evaluate("shown.dispatchEvent(new CustomEvent('clipboard', { detail: 'a <b>text</b>' }))")
+    assert not view.page.evaluate("document.getElementById('clipboard').hidden")
+    assert view.page.evaluate("document.getElementById('clipboard-text').value") == "a <b>text</b>"
+    view.click("clipboard-send")
+    assert view.page.evaluate("pasted") == "a <b>text</b>"
     view.wait(r"/^\d+ ms, \d+ KiB\/s$/.test(document.getElementById('quality').textContent)")
 
 
@@ -200,3 +210,20 @@ def test_typing_is_cancelled_and_the_guest_is_resized_when_asked(show: Any) -> N
     assert typed < 200
     view.page.show(600, 500, "dark")
     view.wait("sizes.length === 2")
+
+
+def test_axe_finds_nothing_in_a_console_its_dialog_and_its_end(show: Any) -> None:
+    view = show(resize=True)
+    view.state("open")
+    view.page.evaluate(f"{(FOLDER / 'axe.min.js').read_text(encoding='utf-8')}; true")
+    found = view.page.evaluate(RUN)
+    view.page.show(320, 700, "dark")
+    view.page.evaluate("document.getElementById('keys').open = true")
+    found += view.page.evaluate(RUN)
+    view.page.evaluate("document.getElementById('keys').open = false")
+    view.click("type")
+    found += view.page.evaluate(RUN)
+    view.click("text-cancel")
+    view.click("close")
+    view.state("closed")
+    assert found + view.page.evaluate(RUN) == []

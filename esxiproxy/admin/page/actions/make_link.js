@@ -18,6 +18,7 @@ export function MakeLink({ onDone, onClose }) {
   const [fields, setFields] = useState({ to: "", subject: "" });
   const [amount, setAmount] = useState({ time: "10", unit: "minutes" });
   const [many, setMany] = useState(false);
+  const [vmrc, setVmrc] = useState(false);
   const [, show] = useState(0);
   const made = useRef(null);
   const closed = useRef(false);
@@ -25,7 +26,8 @@ export function MakeLink({ onDone, onClose }) {
   const perform = async (reason) => {
     const subject = fields.subject.trim();
     made.current = await act("links", {
-      router, to: fields.to.trim(), ttl: secondsOf(amount), many, ...(subject ? { subject } : {}), reason,
+      router, to: fields.to.trim(), ttl: secondsOf(amount), many,
+      ...(subject ? { subject } : {}), ...(vmrc ? { vmrc } : {}), reason,
     });
     return `The link ${visible(made.current.id)} was made, but not shown, since its dialog was closed.`;
   };
@@ -62,6 +64,12 @@ export function MakeLink({ onDone, onClose }) {
         <span>${label}</span>
       </label>`)}
     </fieldset>
+    <label class="choice">
+      <input type="checkbox" name="vmrc" checked=${vmrc} aria-describedby="vmrc-hint"
+        onChange=${(event) => setVmrc(event.target.checked)} />
+      <span>It is for VMware Remote Console</span>
+    </label>
+    <p class="hint" id="vmrc-hint">The router needs opaque = yes and locate = ${"path:/ticket/{link}"}.</p>
     <p class="label">It expires after</p>
     <${Amount} label="Time until the link expires" longest=${LONGEST} required=${true} positive=${true}
       ...${{ amount, onChange: setAmount }} />
@@ -72,6 +80,7 @@ export function MakeLink({ onDone, onClose }) {
 function Made({ link, onDone, onClose }) {
   const [said, setSaid] = useState("");
   const field = useRef(null);
+  const url = link.vmrc ?? link.url;
   const copy = async () => setSaid((await copied(field.current)) ? "Copied." : "Copy it with Ctrl+C: it is selected.");
   const close = () => {
     onClose();
@@ -80,7 +89,7 @@ function Made({ link, onDone, onClose }) {
   return html`<${Dialog} title="The link" onClose=${close}>
     <p>It is shown only now. Send it to its user in a way that nobody else can read.</p>
     <div class="secret">
-      <input ref=${field} name="url" aria-label="The link" readonly value=${link.url} onFocus=${(event) => event.target.select()} />
+      <input ref=${field} name="url" aria-label="The link" readonly value=${url} onFocus=${(event) => event.target.select()} />
       <button type="button" class="primary" data-first onClick=${copy}>Copy</button>
     </div>
     <p class="hint" role="status">${said}</p>
