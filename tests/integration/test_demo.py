@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import re
+import ssl
 import subprocess
 import sys
 import urllib.parse
@@ -193,6 +194,23 @@ def test_the_portal_of_the_page_has_the_machines_of_the_vcenter(demo: Demo) -> N
         fields = [("Origin", origin), ("Cookie", visitor.cookie)]
         console.open(link.removeprefix(origin), ["binary"], fields, f"localhost:{demo.portal}")
         assert console.start_rfb()[2] == "web-01"
+
+
+def test_a_ticket_of_the_vcenter_names_the_proxy(demo: Demo) -> None:
+    """As pyVmomi asks for it through the proxy; its console opens there."""
+    connect, vim = pytest.importorskip("pyVim.connect"), pytest.importorskip("pyVmomi").vim
+    context = ssl.create_default_context(cafile=str(demo.folder / "var/demo/listener.crt"))
+    login = {"user": "administrator@vsphere.local", "pwd": "simulated", "sslContext": context}
+    service = connect.SmartConnect(host="localhost", port=demo.vcenter, **login)
+    content = service.content
+    view = content.viewManager.CreateContainerView(content.rootFolder, [vim.VirtualMachine], recursive=True)
+    (machine,) = [each for each in view.view if each.name == "mail"]
+    ticket = machine.AcquireTicket("webmks")
+    connect.Disconnect(service)
+    assert (ticket.host, ticket.port) == ("localhost", demo.vcenter)
+    with RfbClient(demo.vcenter, tls=True) as console:
+        console.open(urllib.parse.urlsplit(ticket.url).path, ["binary"])
+        assert console.start_rfb()[2] == "mail"
 
 
 def marked(picture: Image.Image) -> bool:

@@ -35,7 +35,7 @@ class Demo(Program):
         self.page, *new = free_ports(len(old) + 1)
         moved = {before: str(after) for before, after in zip(old, new, strict=True)}
         path.write_text(re.sub(r"(?<=0\.1:|ost:)\d+", lambda found: moved[found[0]], text))
-        self.tls, self.portal = int(moved["8083"]), int(moved["8084"])
+        self.tls, self.portal, self.vcenter = (int(moved[port]) for port in ("8083", "8084", "8085"))
         self._ports = new
         self._environment = {"ESXIPROXY_DEMO_PORT": str(self.page), "ESXIPROXY_NOVNC": str(viewer)}
 
