@@ -23,8 +23,9 @@ def close(core: EPollReactor) -> None:
         if hasattr(selectable, "abortConnection"):
             selectable.abortConnection()
     for waker in list(core._internalReaders):
-        core.removeReader(waker)
-        waker.connectionLost(None)  # closes its pipe
+        if hasattr(waker, "i"):  # its pipe is open
+            core.removeReader(waker)
+            waker.connectionLost(None)
     core._poller.close()
 
 
