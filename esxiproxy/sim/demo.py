@@ -116,7 +116,7 @@ class DemoService(MultiService):
 
 
 def from_config(config: Config, reactor: Any) -> DemoService:
-    """Return the demo for a configuration, with a console for each of its listeners.
+    """Return the demo for a configuration, with a console for each listener in front of the simulated host.
 
     The first ``ws://`` upstream and the first ``wss://`` upstream are simulated at their ports.  The host's
     certificate is the ``ca`` file of the latter.  The first section ``[vsphere NAME]`` is simulated at its
@@ -129,7 +129,8 @@ def from_config(config: Config, reactor: Any) -> DemoService:
         tls_port=secure.port if secure else None,
         certificate=secure.ca if secure else None,
     )
-    consoles = [_console(listener, config) for listener in config.listeners if listener.upstream]
+    hosts = {upstream.name for upstream in (plain, secure) if upstream is not None}
+    consoles = [_console(listener, config) for listener in config.listeners if listener.upstream in hosts]
     page_port = int(os.environ.get("ESXIPROXY_DEMO_PORT", PAGE_PORT))
     return DemoService(options, page_port, consoles, reactor, _vcenter(config), _portal(config))
 

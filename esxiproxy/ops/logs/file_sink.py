@@ -22,10 +22,10 @@ _MODE = 0o640
 class FileSink(ThreadedSink):
     """A sink that appends whole lines to a file in one write, so that several processes can share the file.
 
-    A line is written up to 50 ms late.
+    A line is written up to 10 ms late.
     """
 
-    gathering = 0.05
+    gathering = 0.01
 
     def __init__(self, path: Path, clock: SinkReactor) -> None:
         super().__init__(clock)
