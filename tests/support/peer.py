@@ -7,6 +7,7 @@ import enum
 import socket
 import ssl
 import struct
+import threading
 import time
 from types import TracebackType
 from typing import Self
@@ -57,6 +58,8 @@ class Peer:
         """Every byte that ever came."""
         self.end: End | None = None
         self._pending = bytearray()
+        self._sending = threading.Lock()
+        """Held while bytes are sent: TLS mixes up what a script in a thread and the test send at a time."""
         if stream.family != socket.AF_UNIX:
             stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
@@ -64,8 +67,9 @@ class Peer:
 
     def send_raw(self, octets: bytes) -> None:
         """Send these bytes."""
-        self.stream.settimeout(max(self.timeout, 30.0))
-        self.stream.sendall(octets)
+        with self._sending:
+            self.stream.settimeout(max(self.timeout, 30.0))
+            self.stream.sendall(octets)
 
     def send_bytewise(self, octets: bytes, pause: float = 0.0) -> None:
         """Send these bytes one by one, each in a segment of its own."""
