@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import socket
 import struct
+import termios
+import time
 from typing import Any
 
 from twisted.internet.interfaces import IPushProducer
@@ -107,6 +110,12 @@ class Accepting(Factory):
         return self.near
 
 
+def unacknowledged(end: socket.socket) -> int:
+    """Return how many octets of a socket its peer has not confirmed; a FIN is one (SIOCOUTQ, tcp(7))."""
+    answer = fcntl.ioctl(end.fileno(), termios.TIOCOUTQ, bytes(4))
+    return int.from_bytes(answer, "little")
+
+
 class Real:
     """Our end on a reactor that is turned by hand, the far end a plain socket."""
 
@@ -115,6 +124,7 @@ class Real:
         self.received = b""
         self.end: str | None = None
         self._reading = True
+        self._reset = False
         self._turned = TurnedReactor()
         core = self._turned.core
         reactor = with_fast_transports(core) if ours else core
@@ -127,13 +137,24 @@ class Real:
         self.near.transport.getHandle().setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER)
 
     def settle(self) -> None:
-        """Until nothing has moved for a while; loopback itself takes no time."""
+        """Until nothing is on its way and nothing has moved for a while."""
         quiet = 0
+        deadline = time.monotonic() + self._turned.deadline
         while quiet < 15:
+            assert time.monotonic() < deadline, "something is still on its way"
             before = self._state()
             self._turned.turn(0.002)
             self._read()
-            quiet = 0 if self._state() != before else quiet + 1
+            quiet = 0 if self._state() != before or self._under_way() else quiet + 1
+
+    def _under_way(self) -> bool:
+        """Whether the kernel holds octets or an end that the other side has still to hear of."""
+        if self._reset:
+            return False
+        lost = any(event[0] == "lost" for event in self.near.trace)
+        if self._reading and self.end is None and (lost or unacknowledged(self.near.transport.getHandle())):
+            return True
+        return not lost and bool(unacknowledged(self._far))
 
     def _state(self) -> tuple[int, int, str | None]:
         noted = sum(len(event[1]) if event[0] == "got" else 1 for event in self.near.trace)
@@ -160,7 +181,7 @@ class Real:
     def reset(self) -> None:
         self._far.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._far.close()
-        self._reading = False
+        self._reading, self._reset = False, True
 
     def block(self) -> None:
         self._reading = False
@@ -169,7 +190,7 @@ class Real:
         self._reading = True
 
     def stop(self) -> None:
-        self._reading = False
+        self._reading, self._reset = False, True
         with contextlib.suppress(OSError):
             self._far.close()
         self._port.stopListening()

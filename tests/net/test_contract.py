@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
+from esxiproxy.net.transport.constants import HIGH_WATER
 from tests.net.contract_beds import BLOCKING, Bed, Memory, Real, Trace
-from tests.net.memory import HIGH_WATER
 
 Scene = Callable[[Bed], None]
 SCENES: dict[str, tuple[Scene, Trace]] = {}
@@ -191,7 +191,7 @@ def an_rst_of_the_peer_is_none(bed: Bed) -> None:
 
 
 @scene(("far", HIGH_WATER, None))
-def a_producer_may_queue_64_kib(bed: Bed) -> None:
+def a_producer_may_queue_32_kib(bed: Bed) -> None:
     bed.near.transport.registerProducer(bed.near, True)
     bed.near.transport.write(b"x" * HIGH_WATER)
     bed.settle()
