@@ -43,7 +43,7 @@ _FRAMING = frozenset({b"connection", b"content-length", b"transfer-encoding"})
 
 
 class Framing(Enum):
-    """Where the body of a response ends."""
+    """The place at which the body of a response ends."""
 
     NONE = "none"
     """There is no body, whatever the fields say."""
@@ -60,7 +60,7 @@ class AnswerHead(NamedTuple):
 
     ``minor`` is the minor version of HTTP/1.  Field names in ``fields`` keep their case, and values have no
     white space around them.  ``length`` is the Content-Length of a body that is framed by it, else 0.
-    ``closes`` is whether the upstream closes its connection after the response.
+    ``connection`` has the elements of Connection in lower case.
     """
 
     minor: int
@@ -69,7 +69,12 @@ class AnswerHead(NamedTuple):
     fields: Fields
     framing: Framing
     length: int
-    closes: bool
+    connection: tuple[bytes, ...]
+
+    @property
+    def closes(self) -> bool:
+        """Whether the upstream closes its connection after the response."""
+        return self.minor == 0 or b"close" in self.connection
 
     def __repr__(self) -> str:
         """Return a text for logs and tracebacks, without field values."""
@@ -172,7 +177,7 @@ def _framed(
 ) -> AnswerHead:
     lengths: list[bytes] = []
     codings: list[bytes] = []
-    closes = minor == 0
+    connection: list[bytes] = []
     for name, value in fields:
         key = name.lower()
         if key not in _FRAMING:
@@ -181,8 +186,8 @@ def _framed(
             lengths.append(value)
         elif key == b"transfer-encoding":
             codings.append(value)
-        elif b"close" in tokens([value]):
-            closes = True
+        else:
+            connection += tokens([value])
     length = 0
     if lengths:
         value = lengths[0]
@@ -205,7 +210,7 @@ def _framed(
         framing = Framing.CHUNKED
     else:
         framing = Framing.LENGTH if lengths else Framing.UNTIL_CLOSE
-    return AnswerHead(minor, status, reason, tuple(fields), framing, length, closes)
+    return AnswerHead(minor, status, reason, tuple(fields), framing, length, tuple(connection))
 
 
 def _one_length(lengths: list[bytes]) -> bytes:
