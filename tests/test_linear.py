@@ -8,7 +8,7 @@ from ipaddress import ip_network
 import pytest
 
 from esxiproxy.core.errors import MalformedRequest, OriginRefused, RouteNotFound
-from esxiproxy.core.http.answer_head import AnswerHeadReader
+from esxiproxy.core.http.answer_head import AnswerHeadReader, parse_answer
 from esxiproxy.core.http.chunks import Chunks
 from esxiproxy.core.http.forwarded import TrustedProxies, forwarded_client
 from esxiproxy.core.http.head import MAX_HEAD, HeadReader, RequestHead, tokens
@@ -182,7 +182,9 @@ CALLS = {
     "an answer's small fields": lambda run: read_answer(b"A:\r\n" * (len(run) // 8)),
     "an answer's small folded lines": lambda run: read_answer(b"A:\r\n" + b" \r\n" * len(run)),
     "an answer's head byte by byte": lambda run: read_answer(b"X: a" + run, step=1),
-    "an answer's Connection": lambda run: forwarded_answer(((b"Connection", run),), 200, b"1.1", VIEW, "s"),
+    "an answer's Connection": lambda run: forwarded_answer(
+        parse_answer(b"HTTP/1.1 200 OK\r\nConnection: " + run + b"\r\n\r\n"), lambda: VIEW, "s"
+    ),
     "trailers": lambda run: trailer_fields(((b"Connection", run), (b"X", run))),
     "the end of a chunked body": partial(chunked, b"0\r\nX: ", b"\r\n\r\n"),
     "trailers byte by byte": partial(chunked, b"0\r\nX: ", b"\r\n\r\n", step=1),

@@ -132,7 +132,7 @@ class Exchange:
             asked = portal_request(session.request, session.principal)
             request = asked.target, asked.fields, asked.rewriter
         else:
-            target, fields, view = upstream_request(
+            target, fields, rewriter = upstream_request(
                 session.request, upstream.upstream, route.target, session.principal, route.prefix
             )
             filters = self._client.gateway.answer_filters
@@ -140,7 +140,7 @@ class Exchange:
                 self._filter = filters.choose(session.request, target, session.principal)
             if self._filter is not None:
                 fields = uncompressed_request(fields)
-            request = target, fields, view
+            request = target, fields, rewriter
         more = session.principal.response_fields if session.principal else ()
         self._sender = upstream.upstream
         upstream.transport.write(self._forwarding.begin(*request, more, self._filter))
