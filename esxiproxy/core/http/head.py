@@ -115,11 +115,17 @@ class HeadReader:
     def __len__(self) -> int:
         return len(self._buffer)
 
+    def restart(self) -> None:
+        """Read another head, after the one before was complete."""
+        self._empty = 0
+
     def skip(self, octets: bytes) -> bytes:
         """Return these bytes without the empty lines in front of a request line (RFC 9112 2.2).
 
         At most eight empty lines are skipped.  A CR at the end is buffered until its LF arrives.
         """
+        if not self._buffer and octets[:1] != b"\r":
+            return octets
         if len(self._buffer) > 1 or self._buffer not in (bytearray(), bytearray(b"\r")):
             return octets
         octets, self._buffer = bytes(self._buffer) + octets, bytearray()
