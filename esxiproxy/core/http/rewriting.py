@@ -163,4 +163,4 @@ def with_port(authority: bytes, scheme: bytes) -> bytes:
 
 def needs_rewriting(fields: Fields) -> bool:
     """Return whether a ResponseRewriter may change one of these fields."""
-    return any(name.lower() in REWRITTEN for name, _ in fields)
+    return not REWRITTEN.isdisjoint([name.lower() for name, _ in fields])
