@@ -9,7 +9,7 @@ import pytest
 
 from esxiproxy.core.errors import MalformedRequest, OriginRefused, RouteNotFound
 from esxiproxy.core.http.answer_head import AnswerHeadReader, parse_answer
-from esxiproxy.core.http.chunks import Chunks
+from esxiproxy.core.http.chunked_body import ChunkedBody
 from esxiproxy.core.http.forwarded import TrustedProxies, forwarded_client
 from esxiproxy.core.http.head import MAX_HEAD, HeadReader, RequestHead, tokens
 from esxiproxy.core.http.message import forwarded_answer, trailer_fields
@@ -106,11 +106,11 @@ def origin(name, run):
 
 
 def chunked(start, end, run, step=None):
-    octets, chunks = start + run + end, Chunks(MalformedRequest, "the body")
+    octets, body = start + run + end, ChunkedBody(MalformedRequest, "the body", tuple)
     for place in range(0, len(octets), step or len(octets)):
-        chunks.feed(octets[place : place + (step or len(octets))])
-        while chunks.take() and chunks.more:
-            pass
+        body.take(octets[place : place + (step or len(octets))])
+        while body.more:
+            body.take(b"")
 
 
 def text(run):
@@ -191,6 +191,7 @@ CALLS = {
     "a chunk's extension": partial(chunked, b"1;", b"\r\na\r\n"),
     "a chunk byte by byte": partial(chunked, b"ffff\r\n", b"", step=1),
     "small chunks": lambda run: chunked(b"", b"", b"1\r\na\r\n" * len(run)),
+    "small chunks to be changed": lambda run: chunked(b"", b"", b"01;\r\na\r\n" * len(run)),
     "a 101": lambda run: check_acceptance(b"1.1", ((b"Upgrade", run), (b"Connection", run)), b"", ()),
     "frames": lambda run: FrameWalker(masked=False).walk(run),
     "small frames": lambda run: FrameWalker(masked=True).walk(b"\x82\x80abcd" * len(run)),
