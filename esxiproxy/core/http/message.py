@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
 
 from esxiproxy.core.errors import MalformedRequest
 from esxiproxy.core.http.answer_head import AnswerHead
@@ -26,7 +25,6 @@ from esxiproxy.core.http.via import VIA_FIELDS
 from esxiproxy.core.routing import Principal, Upstream
 
 _IDEMPOTENT = frozenset({b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE"})
-_NOTICED = REWRITTEN | {b"content-type", b"date"}
 
 LazyRewriter = Callable[[], ResponseRewriter]
 """A function that returns the rewriter of a response's fields, which few responses need."""
@@ -111,44 +109,28 @@ def upstream_request(
     return request.head.target if target is None else target, fields, rewriter
 
 
-class ForwardedAnswer(NamedTuple):
-    """The fields of a response for the client.
-
-    ``has_length`` is whether there is a Content-Length among them, and ``is_event_stream`` whether the
-    response is a stream of events.
-    """
-
-    fields: list[tuple[bytes, bytes]]
-    has_length: bool
-    is_event_stream: bool
-
-
-def forwarded_answer(head: AnswerHead, rewriter: LazyRewriter, session: str) -> ForwardedAnswer:
+def forwarded_answer(head: AnswerHead, rewriter: LazyRewriter, session: str) -> list[tuple[bytes, bytes]]:
     """Return the fields of a response for the client, without those of its connection.
 
     Content-Length frames the body, so a Connection that names it does not remove it.  It is left out where it
     has no meaning (RFC 9110 8.6).
     """
     status = head.status
-    gone = NEVER_DOWNSTREAM if not head.connection else NEVER_DOWNSTREAM.union(head.connection)
+    has_length = status >= 200 and status != 204
+    gone = NEVER_DOWNSTREAM.union(head.connection)
     fields: list[tuple[bytes, bytes]] = []
-    has_length = has_date = is_event_stream = False
+    has_date = False
     view: ResponseRewriter | None = None
     for field in head.fields:
         key = field[0].lower()
         if key == b"content-length":
-            if status >= 200 and status != 204:
-                has_length = True
+            if has_length:
                 fields.append(field)
         elif key not in gone:
-            if key in _NOTICED:
-                if key in REWRITTEN:
-                    view = view or rewriter()
-                    field = field[0], view.value(key, field[1])
-                elif key == b"date":
-                    has_date = True
-                else:
-                    is_event_stream |= field[1].lower().startswith(b"text/event-stream")
+            if key in REWRITTEN:
+                view = view or rewriter()
+                field = field[0], view.value(key, field[1])
+            has_date = has_date or key == b"date"
             fields.append(field)
     fields.append(VIA_FIELDS[min(head.minor, 1)])
     fields += session_field(session)
@@ -157,7 +139,28 @@ def forwarded_answer(head: AnswerHead, rewriter: LazyRewriter, session: str) -> 
             fields += [*upgrades, (b"Connection", b"Upgrade")]
         if not has_date:
             fields += date_field()
-    return ForwardedAnswer(fields, has_length, is_event_stream)
+    return fields
+
+
+def plain_answer(head: AnswerHead, session: str, framing: bytes) -> bytes | None:
+    """Return the head of a response whose lines need no change, or None for every other response.
+
+    ``framing`` are the lines of its connection, each with its line end.  The head is the one with the fields
+    of ``forwarded_answer``, in fewer steps.  All its parts are checked already.
+    """
+    status = head.status
+    if head.plain is None or status < 200 or status == 204 or status == 426:
+        return None
+    date = b"" if head.has_date else b"Date: %b\r\n" % date_field()[0][1]
+    return b"HTTP/1.1 %d %b\r%b\nVia: %b\r\nX-Request-ID: %b\r\n%b%b\r\n" % (
+        status,
+        head.reason,
+        head.plain,
+        VIA_FIELDS[1 if head.minor else 0][1],
+        session.encode("ascii"),
+        date,
+        framing,
+    )
 
 
 def trailer_fields(fields: Fields, dropped: frozenset[bytes] = frozenset()) -> list[tuple[bytes, bytes]]:
