@@ -338,23 +338,21 @@ class Forwarding:
 
 def _request_body(head: RequestHead, max_body: int | None, dropped_trailers: frozenset[bytes]) -> Body | None:
     """Return the body of a request, or None if it has none.  Raise BodyTooLarge."""
-    length = head.value(b"content-length")
-    if length is not None:
-        size = int(length)
+    named = head.named
+    if b"content-length" in named:
+        size = int(named[b"content-length"][0])
         if max_body is not None and size > max_body:
             raise BodyTooLarge(f"the body has more than {max_body} bytes")
         return FixedBody(size) if size else None
-    if head.value(b"transfer-encoding") is None:
+    if b"transfer-encoding" not in named:
         return None
     trailers = partial(trailer_fields, dropped=dropped_trailers)
     return ChunkedBody(MalformedRequest, "the request's body", trailers, max_body)
 
 
 def _wants_close(head: RequestHead) -> bool:
-    value = head.value(b"connection")
-    return value is not None and b"close" in head.tokens(b"connection")
+    return b"connection" in head.named and b"close" in head.tokens(b"connection")
 
 
 def _expects_continue(head: RequestHead) -> bool:
-    value = head.value(b"expect")
-    return value is not None and b"100-continue" in head.tokens(b"expect")
+    return b"expect" in head.named and b"100-continue" in head.tokens(b"expect")

@@ -26,14 +26,16 @@ from esxiproxy.core.routing import Principal, Upstream
 
 _IDEMPOTENT = frozenset({b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE"})
 
+_WRITTEN_ANEW = frozenset({b"content-length", b"origin"})
+
 LazyRewriter = Callable[[], ResponseRewriter]
 """A function that returns the rewriter of a response's fields, which few responses need."""
 
 
 def has_body(head: RequestHead) -> bool:
     """Return whether this request has a body."""
-    lengths = head.values(b"content-length")
-    return bool(head.values(b"transfer-encoding")) or (bool(lengths) and int(lengths[0]) > 0)
+    length = head.value(b"content-length")
+    return b"transfer-encoding" in head.named or (length is not None and int(length) > 0)
 
 
 def may_be_repeated(head: RequestHead) -> bool:
@@ -46,8 +48,7 @@ def max_forwards(head: RequestHead) -> int | None:
 
     Raise MalformedRequest for a value that is no number.
     """
-    values = head.values(b"max-forwards")
-    if head.method != b"OPTIONS" or not values:
+    if head.method != b"OPTIONS" or not (values := head.values(b"max-forwards")):
         return None
     if len(values) > 1 or not values[0].isdigit() or len(values[0]) > 9:
         raise MalformedRequest("the Max-Forwards is not one number")
@@ -68,27 +69,24 @@ def options_answer(request: Request, methods: bytes) -> bytes:
 
 def forwarded_request(request: Request, upstream: Upstream, principal: Principal | None) -> Fields:
     """Return the fields of the request for the upstream, its framing included."""
-    head = request.head
-    dropped = {b"content-length", b"origin"}
-    hops = max_forwards(head)
+    head, named = request.head, request.head.named
+    dropped, hops = _WRITTEN_ANEW, max_forwards(head)
     if hops is not None:
-        dropped.add(b"max-forwards")
+        dropped |= {b"max-forwards"}
     if head.version == (1, 0):
-        dropped.add(b"expect")  # RFC 9110 10.1.1: in HTTP/1.0 it says nothing
-    fields = [
-        (b"Host", host_field(request, upstream)),
-        *request_fields(request, frozenset(dropped), principal),
-    ]
+        dropped |= {b"expect"}  # RFC 9110 10.1.1: in HTTP/1.0 it says nothing
+    fields = [(b"Host", host_field(request, upstream))]
+    fields += request_fields(request, dropped, principal)
     if (origin := page_origin_field(request, upstream)) is not None:
         fields.append((b"Origin", origin))
     if hops is not None:
         fields.append((b"Max-Forwards", b"%d" % max(0, hops - 1)))
-    if b"trailers" in head.tokens(b"te"):
+    if b"te" in named and b"trailers" in head.tokens(b"te"):
         fields += [(b"TE", b"trailers"), (b"Connection", b"TE")]
-    if head.values(b"transfer-encoding"):
+    if b"transfer-encoding" in named:
         fields.append((b"Transfer-Encoding", b"chunked"))
-    elif (length := head.value(b"content-length")) is not None:
-        fields.append((b"Content-Length", length))
+    elif b"content-length" in named:
+        fields.append((b"Content-Length", named[b"content-length"][0]))
     return tuple(fields)
 
 
