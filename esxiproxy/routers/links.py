@@ -21,6 +21,7 @@ from esxiproxy.core.errors import AccessDenied, LinkInvalid, LinkRevoked
 from esxiproxy.core.http.link_place import LinkPlace, PlaceKind, offered, without_link
 from esxiproxy.core.http.paths import ambiguous
 from esxiproxy.core.http.request import Request
+from esxiproxy.core.jwks import missing_package
 from esxiproxy.core.link import (
     LEEWAY,
     MAX_REUSES,
@@ -30,7 +31,7 @@ from esxiproxy.core.link import (
     read_claims,
     unsealed_claims,
 )
-from esxiproxy.core.link_keys import InvalidKeys, LinkKeys, missing_package, read_keys
+from esxiproxy.core.link_keys import InvalidKeys, LinkKeys, read_keys
 from esxiproxy.core.networks import Networks
 from esxiproxy.core.routing import Destination, Identity, Principal, Route, TCPAddress, Upstream, Verify
 from esxiproxy.core.sealing import key_of
@@ -247,8 +248,8 @@ class LinksType:
     def conflicts(self, settings: SectionValues, names: Names) -> Iterator[tuple[str, str]]:
         """Yield the mistakes of a section: its template, its keys, a missing package."""
         yield from template_conflicts("template", settings, names)
-        if (text := missing_package()) is not None:
-            yield "type", f"the type links {text}"
+        if (text := missing_package(self.name)) is not None:
+            yield "type", text
             return
         try:
             keys = read_keys(settings["keys"])
