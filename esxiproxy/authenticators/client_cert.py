@@ -16,13 +16,13 @@ from esxiproxy.authenticators.client_name import UNREADABLE, GroupSource, NameSo
 from esxiproxy.authenticators.keys import REAUTHENTICATION
 from esxiproxy.authenticators.loggable import loggable
 from esxiproxy.authenticators.revocation import ListUnusable, RevocationList, check_revocation, read_lists
-from esxiproxy.authenticators.watched_files import WatchedFiles
 from esxiproxy.core.config.file_path import file_path
 from esxiproxy.core.errors import AccessDenied, ServiceUnavailable
 from esxiproxy.core.http.request import Request
 from esxiproxy.core.routing import Principal
 from esxiproxy.interfaces import IAuthenticator, IReauthenticator
 from esxiproxy.plugins import AUTHENTICATOR, BadValue, Context, Key, Names, SectionValues, Type, choice
+from esxiproxy.plugins.watched_files import WatchedFiles
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,6 @@ from esxiproxy.authenticators.login_store import USER_REMOVED
 from esxiproxy.authenticators.login_throttle import LoginThrottle
 from esxiproxy.authenticators.password_checks import PasswordChecks
 from esxiproxy.authenticators.password_file import PasswordFileError, Passwords, read_passwords
-from esxiproxy.authenticators.watched_files import WatchedFiles
 from esxiproxy.core.errors import AccessDenied
 from esxiproxy.core.http.basic import basic_challenge, basic_credentials
 from esxiproxy.core.http.request import Request
@@ -29,6 +28,7 @@ from esxiproxy.core.session.command import Selector, SelectorKind
 from esxiproxy.core.session.connection_limits import client_network
 from esxiproxy.interfaces import IAuthenticator, IPasswordCheck, IReauthenticator
 from esxiproxy.plugins import AUTHENTICATOR, BadValue, Context, Key, Names, SectionValues, path, plain
+from esxiproxy.plugins.watched_files import WatchedFiles
 
 _REALM = re.compile(r"[ !#-\[\]-~]{1,64}")
 _CONSUMED = frozenset({b"authorization"})

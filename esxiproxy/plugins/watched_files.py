@@ -1,4 +1,4 @@
-"""Reads the files of an authenticator again, in a thread, when they have changed."""
+"""Reads the files of a plugin again, in a thread, when they have changed."""
 
 from __future__ import annotations
 
