@@ -55,14 +55,19 @@ class ClientCert:
         self._groups = groups
         self._crl = crl
         self._time_of_day = time_of_day
-        self._lists: tuple[RevocationList, ...] | None = read_lists(crl)
+        self._lists: tuple[RevocationList, ...] | None = None
         self._logged = ""
-        if crl:
-            WatchedFiles(crl, context, partial(read_lists, crl), self._loaded, self._failed)
+        self._files = WatchedFiles(crl, context, partial(read_lists, crl), self._loaded, self._failed)
+
+    async def ready(self) -> None:
+        """Read the lists of revoked certificates.  Raise BadValue if they cannot be used."""
+        if self._crl and self._files.value is None:
+            self._lists = await self._files.current()
 
     async def authenticate(self, request: Request) -> Principal | None:
         if request.certificate is None:
             return None
+        await self.ready()
         try:
             return self._principal(request.certificate)
         except ListUnusable as error:
