@@ -116,7 +116,7 @@ class Gateway:
         client is refused or a deadline expires.
         """
         forwarded = session.kind is Kind.HTTP and self.forwards
-        if self._drains is not None and not forwarded:
+        if self._drains is not None and not forwarded and self._drains.may_refuse:
             await check_arrival(self._drains, session)
         await self.admission.take_arrival_slots(session, self.connection_limits)
         decision = Decision(
@@ -125,7 +125,7 @@ class Gateway:
         principal, route = await decision.start()
         limits = self._connection_limits_of(route.upstream)
         forwarded = forwarded and not decision.upgrades_only
-        if self._drains is not None and not forwarded:
+        if self._drains is not None and not forwarded and self._drains.current.has_own:
             await check_route(self._drains, session, route, self._connector)
         if session.kind is Kind.HTTP and not forwarded:
             await self.admission.check_claims(route.claims)
@@ -136,7 +136,8 @@ class Gateway:
         return principal, route
 
     def _connection_limits_of(self, upstream: Upstream) -> ConnectionLimits:
-        return self.connection_limits.overridden_by(upstream.connection_limits)
+        overrides = upstream.connection_limits
+        return self.connection_limits.overridden_by(overrides) if overrides else self.connection_limits
 
     async def connect(
         self, session: Session, destination: Destination, make: Callable[[Upstream, UpstreamTLS | None], P]
