@@ -234,7 +234,7 @@ class Leg(AutobahnOptions, _Autobahn):
         self._write_control(opcode, payload)
 
     def _write_control(self, opcode: int, payload: bytes) -> None:
-        mask = os.urandom(4) if self.side is Side.UPSTREAM else b""
+        mask = b"" if self.factory.isServer else os.urandom(4)
         self.transport.write(control_frame(opcode, payload, mask))
         if self.on_control_written is not None:
             self.on_control_written(opcode, len(payload))

@@ -20,8 +20,8 @@ SHORTEST = 0.05
 """Seconds below which a timer is the reactor's own."""
 MOST_LENGTHS = 64
 """Maximum number of lengths that have a queue.  Timers of further lengths are the reactor's own."""
-_COMPACTED = 64
-"""Cancelled timers that a queue keeps at least, until they are more than half of it."""
+_MOST_CANCELLED = 64
+"""Cancelled timers that a queue may keep, unless it has more active ones."""
 
 _log = Logger()
 
@@ -30,26 +30,31 @@ _log = Logger()
 class QueuedCall:
     """A timer in the queue of its length.  One that is moved to another time becomes the reactor's own."""
 
-    __slots__ = ("_arguments", "_called", "_moved", "_queue", "function", "time")
+    __slots__ = ("_args", "_called", "_kw", "_moved", "_queue", "function", "time")
 
-    def __init__(self, queue: TimerQueue, time: float, function: Callable[..., Any], arguments: Any) -> None:
+    def __init__(
+        self, queue: TimerQueue, time: float, function: Callable[..., Any], args: Any, kw: Any
+    ) -> None:
         self._queue = queue
         self.time = time
         self.function: Callable[..., Any] | None = function
-        self._arguments = arguments
+        self._args = args
+        self._kw = kw
         self._moved: Any = None
         self._called = False
 
     def active(self) -> bool:
-        return self.function is not None if self._moved is None else bool(self._moved.active())
+        return self.function is not None or (self._moved is not None and self._moved.active())
 
     def cancel(self) -> None:
-        if self._moved is not None:
-            self._moved.cancel()
+        if self.function is None:
+            self._cancel_moved()
             return
-        self._check_active()
-        self.function = self._arguments = None
-        self._queue.note_cancelled()
+        self.function = self._args = None
+        queue = self._queue
+        queue.cancelled += 1
+        if queue.cancelled > queue.most_cancelled:
+            queue.compact()
 
     def getTime(self) -> float:
         return self.time if self._moved is None else float(self._moved.getTime())
@@ -62,74 +67,71 @@ class QueuedCall:
 
     def run(self) -> None:
         """Call the function.  The queue calls this when the time has come."""
-        function, (args, kw) = self.function, self._arguments
-        self.function = self._arguments = None
+        function, args = self.function, self._args
+        self.function = self._args = None
         self._called = True
         assert function is not None
-        function(*args, **kw)
+        function(*args, **self._kw)
 
-    def _check_active(self) -> None:
-        if self.function is None:
+    def _cancel_moved(self) -> None:
+        if self._moved is None:
             raise AlreadyCalled if self._called else AlreadyCancelled
+        self._moved.cancel()
 
     def _move(self) -> Any:
         if self._moved is None:
-            self._check_active()
-            self._moved = self._queue.own_call(self.time, self.function, self._arguments)
-            self.function = self._arguments = None
-            self._queue.note_cancelled()
+            function, args = self.function, self._args
+            self.cancel()
+            self._moved = self._queue.reactor_call_at(self.time, function, args, self._kw)
         return self._moved
 
 
 class TimerQueue:
-    """The timers of one length, in the order of their start."""
+    """The timers of one length, in the order of their start.
+
+    ``cancelled`` is the number of cancelled timers in the queue, and ``most_cancelled`` the number above
+    which they are removed.
+    """
+
+    __slots__ = ("_reactor", "cancelled", "length", "most_cancelled", "reactor_call", "waiting")
 
     def __init__(self, reactor: Any, length: float) -> None:
         self._reactor = reactor
-        self._length = length
-        self._waiting: deque[QueuedCall] = deque()
-        self._cancelled = 0
+        self.length = length
+        self.waiting: deque[QueuedCall] = deque()
+        self.cancelled = 0
+        self.most_cancelled = _MOST_CANCELLED
         self.reactor_call: Any = None
         """The call of the reactor for the first timer, or None without a timer."""
 
-    def start(self, function: Callable[..., Any], args: Any, kw: Any) -> QueuedCall:
-        """Return a new timer, which begins now."""
-        call = QueuedCall(self, self._reactor.seconds() + self._length, function, (args, kw))
-        self._waiting.append(call)
-        if self.reactor_call is None:
-            self.reactor_call = self._reactor.callLater(self._length, self._fire)
-        return call
+    def wait(self) -> None:
+        """Wait for the end of the first timer, which has just begun."""
+        self.reactor_call = self._reactor.callLater(self.length, self._fire)
 
     def calls(self) -> list[QueuedCall]:
         """Return the active timers."""
-        return [call for call in self._waiting if call.function is not None]
+        return [call for call in self.waiting if call.function is not None]
 
-    def note_cancelled(self) -> None:
-        """Remove cancelled timers from the end of the queue, and all of them when they are many."""
-        waiting = self._waiting
-        self._cancelled += 1
-        while waiting and waiting[-1].function is None:
-            waiting.pop()
-            self._cancelled -= 1
-        if self._cancelled > _COMPACTED and self._cancelled * 2 > len(waiting):
-            self._waiting = deque(self.calls())
-            self._cancelled = 0
+    def compact(self) -> None:
+        """Remove the cancelled timers.  This takes a time in proportion to the timers that were cancelled."""
+        self.waiting = deque(self.calls())
+        self.cancelled = 0
+        self.most_cancelled = max(_MOST_CANCELLED, len(self.waiting))
 
-    def own_call(self, time: float, function: Any, arguments: Any) -> Any:
+    def reactor_call_at(self, time: float, function: Any, args: Any, kw: Any) -> Any:
         """Return a call of the reactor at this time."""
-        args, kw = arguments
         return self._reactor.callLater(max(0.0, time - self._reactor.seconds()), function, *args, **kw)
 
     def _fire(self) -> None:
         now = self._reactor.seconds()
-        while self._waiting:
-            first = self._waiting[0]
+        while self.waiting:
+            first = self.waiting[0]
             if first.function is not None and first.time > now:
                 self.reactor_call = self._reactor.callLater(first.time - now, self._fire)
                 return
-            self._waiting.popleft()
+            self.waiting.popleft()
             if first.function is None:
-                self._cancelled -= 1
+                self.cancelled -= 1
                 continue
             try:
                 first.run()
@@ -156,7 +158,11 @@ class TimerQueues:
             if delay < SHORTEST or not (delay * 1000.0).is_integer() or len(self._queues) >= MOST_LENGTHS:
                 return self._reactor.callLater(delay, callable, *args, **kw)
             queue = self._queues[delay] = TimerQueue(self._reactor, delay)
-        return queue.start(callable, args, kw)
+        call = QueuedCall(queue, self._reactor.seconds() + delay, callable, args, kw)
+        queue.waiting.append(call)
+        if queue.reactor_call is None:
+            queue.wait()
+        return call
 
     def getDelayedCalls(self) -> list[Any]:
         """Return the active timers, those of the reactor included."""
