@@ -128,6 +128,19 @@ class AnswerHead:
         return f"<AnswerHead {self.status}, {len(self.fields)} fields, body {self.framing.value}>"
 
 
+def take_whole_head(octets: bytes, bodiless: bool = False) -> tuple[AnswerHead, bytes] | None:
+    """Return the head of a response and the bytes behind it, if all of it was received in one piece.
+
+    Return None if a reader is needed: for interim responses, empty lines, and a head that is not complete or
+    too large.
+    """
+    match = _END.search(octets, 0, MAX_ANSWER_HEAD) if octets.startswith(_PROTOCOL) else None
+    if match is None or octets[9:10] == b"1":
+        return None
+    size = match.end()
+    return parse_answer(octets[:size], bodiless), octets[size:]
+
+
 class AnswerHeadReader:
     """An incremental reader of the heads of one response: those of interim responses, and the final one.
 
@@ -223,54 +236,50 @@ def _unfolded(lines: bytes) -> bytes:
 
 def _frame(head: AnswerHead, lines: bytes, is_plain: bool, bodiless: bool) -> None:
     """Look at the fields that frame the body, and at those that are not passed on unchanged."""
-    lengths: list[bytes] = []
-    codings: list[bytes] = []
-    removes = False
-    for name, value in _NOTICED.findall(lines.lower()):
-        if name == b"content-length":
-            lengths.append(value)
-        elif name == b"connection":
-            head.connection += tokens([value])
-        elif name == b"transfer-encoding":
-            codings.append(value)
-        elif name == b"content-type":
-            head.is_event_stream |= value.startswith(b"text/event-stream")
-        elif name == b"date":
-            head.has_date = True
-        elif name in _REWRITTEN:
-            is_plain = False
-        removes = removes or name not in _KEPT
-    status = head.status
-    if lengths:
-        head.has_length = True
-        value = lengths[0]
-        if len(lengths) > 1 or b"," in value:
-            is_plain = False
-            value = _one_length(lengths)
-            head._fields = _with_length(head.fields, value)
+    noticed = _NOTICED.findall(lines.lower())
+    named: dict[bytes, bytes] = dict(noticed)
+    if len(named) < len(noticed):
+        named |= _repeated(noticed)
+    if b"connection" in named:
+        head.connection = tokens([named[b"connection"]])
+    head.has_date = b"date" in named
+    if b"content-type" in named:
+        head.is_event_stream = named[b"content-type"].startswith(b"text/event-stream")
+    if b"content-length" in named:
+        value = named[b"content-length"]
         if _LENGTH.fullmatch(value) is None:
-            raise UpstreamInvalid("the Content-Length of the upstream's answer is not one number")
-        head.length, head.framing = int(value), Framing.LENGTH
-    if codings:
-        if lengths:
+            value, is_plain = _one_length(value), False
+            head._fields = _with_length(head.fields, value)
+        head.has_length, head.length, head.framing = True, int(value), Framing.LENGTH
+    if b"transfer-encoding" in named:
+        if head.has_length:
             raise UpstreamInvalid("the upstream's answer has Content-Length and Transfer-Encoding")
-        if codings != [b"chunked"]:
+        if named[b"transfer-encoding"] != b"chunked":
             raise UpstreamInvalid("the Transfer-Encoding of the upstream's answer is not chunked")
         if head.minor != 1:
             raise UpstreamInvalid("the upstream's answer has a Transfer-Encoding outside HTTP/1.1")
         head.framing = Framing.CHUNKED
-    if bodiless or status < 200 or status in (204, 304):
+    status = head.status
+    if bodiless or status < 200 or status == 204 or status == 304:
         head.framing, head.length = Framing.NONE, 0
-    if is_plain and _USUAL.issuperset(head.connection):
-        head.plain = _REMOVED.sub(b"", lines) if removes else lines
+    if is_plain and _REWRITTEN.isdisjoint(named) and _USUAL.issuperset(head.connection):
+        head.plain = lines if _KEPT.issuperset(named) else _REMOVED.sub(b"", lines)
 
 
-def _one_length(lengths: list[bytes]) -> bytes:
+def _repeated(noticed: list[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
+    """Return the values of fields that are there more than once, joined to one list (RFC 9110 5.3)."""
+    found: dict[bytes, list[bytes]] = {}
+    for name, value in noticed:
+        found.setdefault(name, []).append(value)
+    return {name: b",".join(values) for name, values in found.items() if len(values) > 1}
+
+
+def _one_length(value: bytes) -> bytes:
     """Return the number of several equal Content-Lengths (RFC 9110 8.6).  Raise UpstreamInvalid."""
-    numbers = {number.strip(b" \t") for value in lengths for number in value.split(b",")}
-    if len(numbers) != 1:
-        raise UpstreamInvalid("the upstream's answer has several Content-Lengths")
-    return numbers.pop()
+    numbers = {number.strip(b" \t") for number in value.split(b",")}
+    if len(numbers) != 1 or _LENGTH.fullmatch(number := numbers.pop()) is None:
+        raise UpstreamInvalid("the Content-Length of the upstream's answer is not one number")
+    return number
 
 
 def _with_length(fields: Fields, length: bytes) -> Fields:

@@ -42,22 +42,21 @@ class Exchange:
     """
 
     _log = Logger()
+    _upstream: HttpUpstream | None = None
+    _admission: Run[HttpUpstream] | None = None
+    _filter: AnswerFilter | None = None
+    _filtering: Deferred[bytes] | None = None
+    _sender: Upstream | None = None
+    _turns: Timers | None = None
+    _held = b""
+    _over = _repeated = False
 
     def __init__(self, session: Session, client: Downstream) -> None:
         self.session = session
         self._client = client
-        self._upstream: HttpUpstream | None = None
-        self._admission: Run[HttpUpstream] | None = None
-        self._filter: AnswerFilter | None = None
-        self._filtering: Deferred[bytes] | None = None
-        self._sender: Upstream | None = None
-        self._held = b""
-        self._over = False
-        self._repeated = False
         self._forwarding = Forwarding(
             session.request, session.limits.max_body, client.gateway.identity_fields
         )
-        self._turns: Timers | None = None
         self._deadlines = client.deadlines
         self._deadlines.begin(self._forwarding, session, self.fail)
 
@@ -68,7 +67,7 @@ class Exchange:
         self._held = rest
         if client.sessions.draining:
             return self.fail(Draining("the proxy is shutting down"))
-        client.flow.observe(self)
+        client.flow.observer = self
         client.flow.timeout = self.session.limits.stall_timeout
         self._connect()
 
@@ -100,7 +99,7 @@ class Exchange:
         session.mark("connected")
         self._upstream = upstream
         upstream.acquire(self)
-        upstream.flow.observe(self)
+        upstream.flow.observer = self
         request: tuple[bytes, Fields, LazyRewriter]
         if gateway.portal is not None:
             gateway.admission.mark_dialled(session)
@@ -297,7 +296,7 @@ class Exchange:
             upstream.release()
             self._client.keep_idle(upstream)
         else:
-            upstream.flow.unobserve()
+            upstream.flow.observer = None
             upstream.abort()
 
     def _finish(self) -> None:
@@ -350,7 +349,7 @@ class Exchange:
         self._deadlines.end()
         if self._turns is not None:
             self._turns.clear()
-        client.flow.unobserve()
+        client.flow.observer = None
         for waiting in (self._admission, self._filtering):
             if waiting is not None:
                 waiting.cancel()

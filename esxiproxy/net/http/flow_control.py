@@ -48,7 +48,8 @@ class FlowObserver(Protocol):
 class HttpFlow:
     """The producer of one transport, for as long as the connection carries HTTP.
 
-    ``blocked`` is whether the transport's buffer is full.  ``paused`` is whether the transport is not read.
+    ``observer`` gets the changes and stalls.  ``blocked`` is whether the transport's buffer is full.
+    ``paused`` is whether the transport is not read.
     ``timeout`` is the time in seconds that the peer has for acknowledging a byte while the transport is
     blocked.
     """
@@ -58,7 +59,7 @@ class HttpFlow:
         self._clock = clock
         self._reasons = 0
         self._installed = False
-        self._observer: FlowObserver | None = None
+        self.observer: FlowObserver | None = None
         self._stall_timer: StallTimer | None = None
         self.timeout = timeout
         self.blocked = False
@@ -74,7 +75,7 @@ class HttpFlow:
         """Unregister from the transport and resume reading: another protocol takes it, or it is closed."""
         self._cancel_stall_timer()
         self.blocked = False
-        self.unobserve()
+        self.observer = None
         if self._installed:
             self._installed = False
             self._transport.unregisterProducer()
@@ -83,18 +84,10 @@ class HttpFlow:
     def lost(self) -> None:
         """Forget everything, since the connection has ended."""
         self._cancel_stall_timer()
-        self.unobserve()
+        self.observer = None
         self._installed = False
         self._reasons = 0
         self.paused = False
-
-    def observe(self, observer: FlowObserver) -> None:
-        """Report changes and stalls to ``observer`` from now on, and to no other."""
-        self._observer = observer
-
-    def unobserve(self) -> None:
-        """Report to no observer any more."""
-        self._observer = None
 
     def set_paused(self, reason: PauseReason, paused: bool) -> None:
         """Set or clear one reason; read the transport if none is left."""
@@ -132,12 +125,12 @@ class HttpFlow:
         """Do nothing: the transport reports its end to the protocol."""
 
     def _report_change(self) -> None:
-        if self._observer is not None:
-            self._observer.flow_changed(self)
+        if self.observer is not None:
+            self.observer.flow_changed(self)
 
     def _on_stall(self) -> None:
-        if self._observer is not None:
-            self._observer.flow_stalled(self)
+        if self.observer is not None:
+            self.observer.flow_stalled(self)
 
     def _cancel_stall_timer(self) -> None:
         timer, self._stall_timer = self._stall_timer, None
