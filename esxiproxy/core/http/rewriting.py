@@ -161,4 +161,4 @@ def with_port(authority: bytes, scheme: bytes) -> bytes:
 
 def needs_rewriting(fields: Fields) -> bool:
     """Return whether a ResponseRewriter may change one of these fields."""
-    return any(name.lower() in _REWRITTEN for name, _ in fields)
+    return not _REWRITTEN.isdisjoint([name.lower() for name, _ in fields])

@@ -20,6 +20,6 @@ def via(version: tuple[int, int] = (1, 1)) -> bytes:
 
 def check_loop(head: RequestHead) -> None:
     """Raise LoopDetected for a request that has passed this process before."""
-    for value in head.values(b"via"):
+    for value in head.named.get(b"via", ()):
         if any(RECEIVED_BY in entry.split()[1:2] for entry in value.split(b",")):
             raise LoopDetected("the request passed this proxy before: one of its upstreams leads back to it")

@@ -28,6 +28,7 @@ from esxiproxy.core.http.refusal import refusal
 from esxiproxy.core.routing import Destination, Upstream
 from esxiproxy.core.session.session import Session
 from esxiproxy.core.session_limits import MAX_EARLY
+from esxiproxy.net.coroutines import Run, run
 from esxiproxy.net.http.deadlines import HttpDeadlines
 from esxiproxy.net.http.flow_control import HttpFlow, PauseReason
 from esxiproxy.net.http.upstream import HttpUpstream
@@ -74,7 +75,7 @@ class Exchange:
         self.session = session
         self._client = client
         self._upstream: HttpUpstream | None = None
-        self._admission: Deferred[HttpUpstream] | None = None
+        self._admission: Run[HttpUpstream] | None = None
         self._filter: AnswerFilter | None = None
         self._filtering: Deferred[bytes] | None = None
         self._sender: Upstream | None = None
@@ -99,8 +100,7 @@ class Exchange:
         self._connect()
 
     def _connect(self) -> None:
-        self._admission = Deferred.fromCoroutine(self._open_upstream())
-        self._admission.addCallback(self._forward_head).addErrback(self._on_admission_failed)
+        self._admission = run(self._open_upstream(), self._forward_head, self._on_admission_failed)
 
     async def _open_upstream(self) -> HttpUpstream:
         session, client, gateway = self.session, self._client, self._client.gateway
