@@ -41,6 +41,7 @@ class Stream(ConnectedSocket):
         "_fast_path",
         "_host",
         "_loop",
+        "_no_delay",
         "_owner",
         "_peer",
         "_producer_paused",
@@ -73,6 +74,7 @@ class Stream(ConnectedSocket):
         self._write_buffer = WriteBuffer()
         self._loop, self._owner = loop, owner
         self._peer, self._host = peer, None
+        self._no_delay = False
         self._fast_path: FastPath | None = None
         if owner is not None:
             owner.transport = self
