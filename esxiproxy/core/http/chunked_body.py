@@ -163,7 +163,7 @@ class ChunkedBody(Body):
         count, end = 0, len(self.rest)
         while self._at < end and not self.is_complete:
             if self.left > 2:
-                self._read_data(end)
+                self._read_payload(end)
             elif self.left:
                 self._read_line_end()
             elif self._in_trailers:
@@ -226,7 +226,7 @@ class ChunkedBody(Body):
             self._pieces.append(b"%x\r\n" % size)
         return True
 
-    def _read_data(self, end: int) -> None:
+    def _read_payload(self, end: int) -> None:
         """Read the data of a chunk, or the part of it that was received."""
         at = self._at
         size = min(self.left - 2, end - at)
