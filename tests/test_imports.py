@@ -9,7 +9,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "esxiproxy"
 
-NET_BELOW = {"net.admission", "net.tls", "net.sockets", "net.transport", "net.sessions"}
+NET_BELOW = {"net.admission", "net.tls", "net.sockets", "net.transport", "net.sessions", "net.coroutines"}
 ALLOWED = {
     # core: values, rules and state machines.
     "core": {"core"},
@@ -35,6 +35,7 @@ ALLOWED = {
     "net.tls": {"net.tls", "net.transport", "core"},
     "net.session_publisher": {"net.sessions", "core", "interfaces"},
     "net.sessions": {"core", "interfaces"},
+    "net.coroutines": set(),
     "net.sockets": {"net.sockets", "core"},
     "net.transport": {"net.transport", "core"},
     # ops: rooms that know nothing of each other.

@@ -8,6 +8,7 @@ from ipaddress import ip_network
 import pytest
 
 from esxiproxy.core.errors import MalformedRequest, OriginRefused, RouteNotFound
+from esxiproxy.core.http.answer_head import AnswerHeadReader, parse_answer
 from esxiproxy.core.http.chunked_body import ChunkedBody
 from esxiproxy.core.http.forwarded import TrustedProxies, forwarded_client
 from esxiproxy.core.http.head import MAX_HEAD, HeadReader, RequestHead, tokens
@@ -78,6 +79,13 @@ def read_head(start, run, step=None):
     reader = HeadReader()
     for place in range(0, len(octets), step or len(octets)):
         reader.feed(octets[place : place + (step or len(octets))])
+
+
+def read_answer(run, step=None):
+    octets, reader = b"HTTP/1.1 200 OK\r\n" + run + b"\r\n\r\n", AnswerHeadReader()
+    for place in range(0, len(octets), step or len(octets)):
+        reader.feed(octets[place : place + (step or len(octets))])
+        reader.take()
 
 
 def announce(start, step, run):
@@ -168,7 +176,15 @@ CALLS = {
     "the weight of an Accept": lambda run: accepted(b"application/json;q" + run),
     "a Location": lambda run: VIEW.location(b"https://h" + run),
     "a Set-Cookie": lambda run: VIEW.cookie(b"a=b; " + run),
-    "an answer's Connection": lambda run: forwarded_answer(((b"Connection", run),), 200, b"1.1", VIEW, "s"),
+    "an answer's fields": lambda run: read_answer(b"X: a\r\n" + run),
+    "an answer's value": lambda run: read_answer(b"Content-Length: " + run),
+    "an answer's Connection as it is read": lambda run: read_answer(b"Connection: " + run),
+    "an answer's small fields": lambda run: read_answer(b"A:\r\n" * (len(run) // 8)),
+    "an answer's small folded lines": lambda run: read_answer(b"A:\r\n" + b" \r\n" * len(run)),
+    "an answer's head byte by byte": lambda run: read_answer(b"X: a" + run, step=1),
+    "an answer's Connection": lambda run: forwarded_answer(
+        parse_answer(b"HTTP/1.1 200 OK\r\nConnection: " + run + b"\r\n\r\n"), lambda: VIEW, "s"
+    ),
     "trailers": lambda run: trailer_fields(((b"Connection", run), (b"X", run))),
     "the end of a chunked body": partial(chunked, b"0\r\nX: ", b"\r\n\r\n"),
     "trailers byte by byte": partial(chunked, b"0\r\nX: ", b"\r\n\r\n", step=1),

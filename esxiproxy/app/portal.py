@@ -66,12 +66,13 @@ class PortalService(MultiService):
         self._root = PortalRoot(listeners, api, Assets(), reactor)
         self._site = PrivateSite(sites, PORTAL, lambda: PortalSite(self._root, reactor), reactor)
         self._site.setServiceParent(self)
-        RemovedUsers(state, plugins, reactor).setServiceParent(self)
+        self._removed_users = RemovedUsers(state, plugins, reactor)
 
     def open(self) -> None:
-        """Serve the socket.  Raises StartupError."""
+        """Serve the socket, when the authenticators are ready.  Raises StartupError."""
         self._catalogue.start()
         self._site.open()
+        self._removed_users.setServiceParent(self)
 
     def stopService(self) -> Deferred[Any]:
         """End the event streams, answer the requests in flight, and then follow the machines no longer."""

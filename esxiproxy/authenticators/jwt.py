@@ -19,7 +19,7 @@ from esxiproxy.core.config.key import CERTIFICATES
 from esxiproxy.core.errors import AccessDenied
 from esxiproxy.core.http.head import RequestHead
 from esxiproxy.core.http.request import Request
-from esxiproxy.core.jwks import ALGORITHMS, SYMMETRIC, BadKeys, Jwk, KeySet, read_jwks
+from esxiproxy.core.jwks import ALGORITHMS, SYMMETRIC, BadKeys, Jwk, KeySet, missing_package, read_jwks
 from esxiproxy.core.login_token import (
     InvalidToken,
     TokenHeader,
@@ -166,9 +166,8 @@ class JwtAuthenticator:
 
 def _key(header: TokenHeader, keys: KeySet) -> Jwk | None:
     """Return the key of a token, or None if its id is unknown.  Raises InvalidToken."""
-    if header.kid is not None:
-        return keys.get(header.kid)
-    if (key := keys.only(header.algorithm)) is None:
+    key = keys.find(header.kid, header.algorithm)
+    if key is None and header.kid is None:
         raise InvalidToken("the token names no key, and its algorithm has not exactly one")
     return key
 
@@ -285,10 +284,8 @@ class JwtType:
                 yield "algorithms", f"{secret} needs a file of keys: a secret does not belong to a URL"
         elif settings["ca"] is not None:
             yield "ca", "not used: keys is a file. Remove ca"
-        try:
-            import jwt  # noqa: F401
-        except ImportError:
-            yield "type", "jwt needs PyJWT, which is not installed: pip install 'esxiproxy[auth]'"
+        if (text := missing_package(self.name)) is not None:
+            yield "type", text
             return
         if isinstance(location, Path):
             try:

@@ -76,6 +76,12 @@ _PLACE = re.compile(rb"(?i)[/\\](?:tickets?|ha-nfc|nfc)/?\Z")
 _ASSIGNED = re.compile(rb"[=:]")
 _AROUND = b"{}[]()\"' "
 
+_harmless: dict[bytes, str] = {}
+"""Targets in which nothing is hidden, with their texts.  Files of a page are asked for again and again."""
+_MOST_HARMLESS = 512
+"""Maximum number of these targets."""
+_MAX_HARMLESS = 256
+"""Maximum number of bytes of each of them."""
 _MOST = 64
 """Maximum number of parameters that are checked.  Of a longer list only the first name is shown."""
 # A text without any of these needs no pattern: a search for a word takes a tenth of the time.
@@ -106,11 +112,17 @@ def redact(target: bytes, secrets: Secrets = ()) -> str:
         return "/ticket/" + HIDDEN
     if secrets:
         target = _without(target[: MAX_SHOWN + 1], secrets)
-    short = target[:MAX_SHOWN]
-    shown = _shown(short, whole=True)
+    if (known := _harmless.get(target)) is not None:
+        return known
+    shown = _shown(target[:MAX_SHOWN], whole=True)
     if len(target) > MAX_SHOWN:
         shown += _CUT
-    return shown.decode("ascii", "backslashreplace")
+    text = shown.decode("ascii", "backslashreplace")
+    if shown == target and len(target) <= _MAX_HARMLESS:  # no secret is kept
+        if len(_harmless) >= _MOST_HARMLESS:
+            _harmless.clear()
+        _harmless[target] = text
+    return text
 
 
 def _without(target: bytes, secrets: Secrets) -> bytes:

@@ -46,9 +46,19 @@ class LiveSession(Protocol):
         """Abort the connections of the session."""
 
 
+_ids: list[str] = []
+"""Session ids that are not used yet.  Those of a process are not for its children."""
+_IDS_AT_ONCE = 256
+"""Number of session ids for one system call."""
+os.register_at_fork(after_in_child=_ids.clear)
+
+
 def session_id() -> str:
     """Return a new session id, which is unique across machines."""
-    return os.urandom(8).hex()
+    if not _ids:
+        octets = os.urandom(8 * _IDS_AT_ONCE).hex()
+        _ids.extend(octets[place : place + 16] for place in range(0, len(octets), 16))
+    return _ids.pop()
 
 
 def log_bug(log: Logger, what: str, failure: Failure, session: str = "-") -> None:

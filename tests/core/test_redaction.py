@@ -2,6 +2,7 @@
 
 import pytest
 
+from esxiproxy.core import redaction
 from esxiproxy.core.errors import SessionError
 from esxiproxy.core.http.head import RequestHead
 from esxiproxy.core.http.request import Request
@@ -297,6 +298,19 @@ def test_a_secret_of_a_router_is_hidden_in_each_notation(target):
 @pytest.mark.parametrize("target", [b"/c/", b"/x/c", b"/x?links=a", b"/x?a=b;c=link", b"/eyJhbGciOiJ/x.html"])
 def test_a_target_without_such_a_secret_is_shown(target):
     assert redact(target, PLACES) == target.decode()
+
+
+def test_only_targets_without_secrets_are_remembered():
+    for number in range(2000):
+        assert redact(b"/ui/%d.js" % number) == redact(b"/ui/%d.js" % number) == f"/ui/{number}.js"
+        redact(b"/x/%d/ticket/S3cret" % number)
+        redact(b"/c/S3cret%d" % number, PLACES)
+        redact(b"/%d/" % number + b"a" * 300)
+    remembered = redaction._harmless
+    assert 0 < len(remembered) <= 512 and not any(b"S3cret" in each for each in remembered)
+    assert max(map(len, remembered)) <= 256
+    redact(b"/c/x/S3cret")  # harmless where links have no such place
+    assert redact(b"/c/x/S3cret", PLACES) == "/c/***"
 
 
 def test_a_signed_token_is_hidden_in_a_text():

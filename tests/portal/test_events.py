@@ -9,12 +9,12 @@ from twisted.internet.defer import Deferred, fail
 from twisted.internet.error import ConnectionDone
 from twisted.python.failure import Failure
 
+from esxiproxy.admin.window_events import PING, TICK
 from esxiproxy.authenticators.login_store import LOGINS
 from esxiproxy.authenticators.session import AUTOMATIC
 from esxiproxy.core.errors import StateUnavailable
 from esxiproxy.core.routing import Principal
 from esxiproxy.portal import site
-from esxiproxy.portal.machine_events import PING, TICK
 from esxiproxy.portal.site import LOGIN_CHECK, MAX_STREAMS_EACH
 from tests.portal.scene import ASSETS, Answer, Portal
 from tests.support.portal_machines import PowerState, machine, uuid

@@ -69,7 +69,8 @@ NOT_IN_TRAILERS = (
 )
 """Fields that RFC 9110 6.5.1 forbids in trailers: framing, routing, authentication and similar ones."""
 
-_NEVER_DOWNSTREAM = HOP_BY_HOP | {SESSION}
+NEVER_DOWNSTREAM = HOP_BY_HOP | {SESSION}
+"""Fields of the upstream that no client gets."""
 _NEVER_UPSTREAM = HOP_BY_HOP | FORWARDED | {b"host", b"http2-settings", SESSION}
 
 
@@ -139,7 +140,7 @@ def response_fields(
 
     ``version`` is the HTTP version of the response.
     """
-    kept = end_to_end(fields, _union(_NEVER_DOWNSTREAM, dropped))
+    kept = end_to_end(fields, _union(NEVER_DOWNSTREAM, dropped))
     return [*kept, (b"Via", via(version)), *session_field(session)]
 
 

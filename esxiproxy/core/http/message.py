@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
-from esxiproxy.core.errors import MalformedRequest, UpstreamInvalid
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+from esxiproxy.core.errors import MalformedRequest
+from esxiproxy.core.http.answer_head import AnswerHead
 from esxiproxy.core.http.date import date_field
 from esxiproxy.core.http.fields import (
+    NEVER_DOWNSTREAM,
     NOT_IN_TRAILERS,
     host_field,
     page_origin_field,
     request_fields,
-    response_fields,
     rewriter_for,
     session_field,
     upgrade_fields,
 )
 from esxiproxy.core.http.head import Fields, RequestHead, tokens
 from esxiproxy.core.http.request import Request
-from esxiproxy.core.http.rewriting import ResponseRewriter
+from esxiproxy.core.http.rewriting import REWRITTEN, ResponseRewriter
+from esxiproxy.core.http.via import VIA_FIELDS
 from esxiproxy.core.routing import Principal, Upstream
 
 _IDEMPOTENT = frozenset({b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE"})
-_FRAMING = frozenset({b"content-length", b"transfer-encoding"})
+_NOTICED = REWRITTEN | {b"content-type", b"date"}
+
+LazyRewriter = Callable[[], ResponseRewriter]
+"""A function that returns the rewriter of a response's fields, which few responses need."""
 
 
 def has_body(head: RequestHead) -> bool:
@@ -91,37 +100,64 @@ def upstream_request(
     target: bytes | None,
     principal: Principal | None,
     prefix: bytes = b"",
-) -> tuple[bytes, Fields, ResponseRewriter]:
+) -> tuple[bytes, Fields, LazyRewriter]:
     """Return the target and the fields of the request for the upstream, and the rewriter of its response.
 
     ``target`` replaces the request's own if it is not None.  ``prefix`` stands in front of the upstream's
     paths in the client's URL.
     """
     fields = forwarded_request(request, upstream, principal)
-    return request.head.target if target is None else target, fields, rewriter_for(request, upstream, prefix)
+    rewriter = partial(rewriter_for, request, upstream, prefix)
+    return request.head.target if target is None else target, fields, rewriter
 
 
-def check_answer(version: bytes, fields: Fields) -> None:
-    """Raise UpstreamInvalid for a response whose end is ambiguous (RFC 9112 6)."""
-    framing = {name.lower() for name, _ in fields} & _FRAMING
-    if len(framing) == 2:
-        raise UpstreamInvalid("the upstream's answer has Content-Length and Transfer-Encoding")
-    if framing == {b"transfer-encoding"} and version != b"1.1":
-        raise UpstreamInvalid("the upstream's answer has a Transfer-Encoding in HTTP/1.0")
+class ForwardedAnswer(NamedTuple):
+    """The fields of a response for the client.
+
+    ``has_length`` is whether there is a Content-Length among them, and ``is_event_stream`` whether the
+    response is a stream of events.
+    """
+
+    fields: list[tuple[bytes, bytes]]
+    has_length: bool
+    is_event_stream: bool
 
 
-def forwarded_answer(
-    fields: Fields, status: int, version: bytes, view: ResponseRewriter, session: str
-) -> list[tuple[bytes, bytes]]:
-    """Return the fields of the response for the client.  h11 adds the framing of the body."""
-    dropped = frozenset({b"content-length"} if status < 200 or status == 204 else ())
-    minor = 0 if version == b"1.0" else 1
-    kept = view.response_fields(tuple(response_fields(fields, dropped, session, (1, minor))))
-    if status < 200:
-        return kept
-    if upgrades := upgrade_fields(fields, status):
-        kept += [*upgrades, (b"Connection", b"Upgrade")]
-    return kept + date_field(tuple(kept))
+def forwarded_answer(head: AnswerHead, rewriter: LazyRewriter, session: str) -> ForwardedAnswer:
+    """Return the fields of a response for the client, without those of its connection.
+
+    Content-Length frames the body, so a Connection that names it does not remove it.  It is left out where it
+    has no meaning (RFC 9110 8.6).
+    """
+    status = head.status
+    gone = NEVER_DOWNSTREAM if not head.connection else NEVER_DOWNSTREAM.union(head.connection)
+    fields: list[tuple[bytes, bytes]] = []
+    has_length = has_date = is_event_stream = False
+    view: ResponseRewriter | None = None
+    for field in head.fields:
+        key = field[0].lower()
+        if key == b"content-length":
+            if status >= 200 and status != 204:
+                has_length = True
+                fields.append(field)
+        elif key not in gone:
+            if key in _NOTICED:
+                if key in REWRITTEN:
+                    view = view or rewriter()
+                    field = field[0], view.value(key, field[1])
+                elif key == b"date":
+                    has_date = True
+                else:
+                    is_event_stream |= field[1].lower().startswith(b"text/event-stream")
+            fields.append(field)
+    fields.append(VIA_FIELDS[min(head.minor, 1)])
+    fields += session_field(session)
+    if status >= 200:
+        if status == 426 and (upgrades := upgrade_fields(head.fields, status)):
+            fields += [*upgrades, (b"Connection", b"Upgrade")]
+        if not has_date:
+            fields += date_field()
+    return ForwardedAnswer(fields, has_length, is_event_stream)
 
 
 def trailer_fields(fields: Fields, dropped: frozenset[bytes] = frozenset()) -> list[tuple[bytes, bytes]]:

@@ -71,7 +71,9 @@ class ConnectionLimits:
 
         A plain HTTP request has no claims.
         """
-        if kind is not Kind.CONSOLE:
+        if kind is not Kind.CONSOLE or (
+            self.max_sessions is None and self.max_sessions_per_client is None and self.session_rate is None
+        ):
             return ()
         claims: list[Claim] = []
         network = client_network(request.client.host)
@@ -102,7 +104,7 @@ class ConnectionLimits:
 
         ``max_consoles`` is the number of sessions that the console itself admits.
         """
-        if kind is not Kind.CONSOLE:
+        if kind is not Kind.CONSOLE or (console is None and principal == ANONYMOUS_NAME):
             return ()
         claims: list[Claim] = []
         if self.max_sessions_per_principal is not None and principal != ANONYMOUS_NAME:

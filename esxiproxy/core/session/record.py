@@ -16,9 +16,9 @@ class Kind(Enum):
     HTTP = "http"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen, because Session.record() would take five times as long
 class Record:
-    """One console session, or one plain HTTP request with its response.
+    """One console session, or one plain HTTP request with its response.  It does not change.
 
     ``upstream``, ``host``
         the section of the upstream, whose settings the session had, and the name of its host.

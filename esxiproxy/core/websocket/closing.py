@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum, auto
+from typing import NamedTuple
 
 from esxiproxy.core.errors import ClientLost, SessionError, UpstreamLost
 
@@ -72,8 +73,7 @@ class Close:
         return cls(error.close_code if code is None else code, truncated(error.detail))
 
 
-@dataclass(frozen=True, slots=True)
-class Action:
+class Action(NamedTuple):
     """An action on one leg, with the Close to send for SEND_CLOSE."""
 
     action: LegAction
@@ -94,7 +94,7 @@ def peer_notice(side: Side, error: SessionError) -> Close:
     return Close.of(error, 1001 if side is Side.CLIENT else 1011)
 
 
-_NO_SIDES: frozenset[Side] = frozenset()
+_NO_CLOSE = Close()
 
 
 class Closing:
@@ -110,10 +110,10 @@ class Closing:
     def __init__(self) -> None:
         self.phase = ClosingPhase.OPEN
         self._first: Side | None = None
-        self._answer = Close()
-        self._close_sent = _NO_SIDES
-        self._close_received = _NO_SIDES
-        self._disconnected = _NO_SIDES
+        self._answer = _NO_CLOSE
+        self._close_sent: set[Side] = set()
+        self._close_received: set[Side] = set()
+        self._disconnected: set[Side] = set()
 
     def forwards_from(self, side: Side) -> bool:
         """Return whether data of this side is still forwarded."""
@@ -127,7 +127,7 @@ class Closing:
 
     def close_received(self, side: Side, close: Close) -> list[Action]:
         """Handle a Close frame from this side."""
-        self._close_received |= {side}
+        self._close_received.add(side)
         if self.phase is ClosingPhase.OPEN:
             return self._carry(side, answer=close, notice=close)
         if self.phase is ClosingPhase.CARRYING and side is not self._first:
@@ -146,7 +146,7 @@ class Closing:
 
     def lost(self, side: Side) -> list[Action]:
         """Handle the end of this side's connection."""
-        self._disconnected |= {side}
+        self._disconnected.add(side)
         if len(self._disconnected) == 2:
             self.phase = ClosingPhase.CLOSED
             return []
@@ -191,7 +191,7 @@ class Closing:
     def _send_close(self, side: Side, close: Close) -> list[Action]:
         if side in self._close_sent or side in self._disconnected:
             return []
-        self._close_sent |= {side}
+        self._close_sent.add(side)
         return [Action(LegAction.SEND_CLOSE, side, close)]
 
     def _drop(self, side: Side) -> list[Action]:

@@ -7,12 +7,14 @@ from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from esxiproxy.core.coroutines import Rest, begin
 from esxiproxy.core.errors import Killed, LimitReached, OutOfDescriptors, SessionError
 from esxiproxy.core.networks import canonical
 from esxiproxy.core.routing import Route
@@ -24,7 +26,7 @@ from esxiproxy.core.session.session import Session
 from esxiproxy.interfaces import ISessionObserver, IState
 from esxiproxy.net.admission.idle_connections import Idle, IdleConnections
 from esxiproxy.net.admission.queue import SlotQueue
-from esxiproxy.net.admission.slot import Slot
+from esxiproxy.net.admission.slot import ConnectionSlot, Slot
 
 _REPLACE_INTERVAL = 0.1
 """Seconds between two attempts to take the mark of a session that is being replaced."""
@@ -125,16 +127,14 @@ class Admission:
         share of ``max_handshakes``.  Raises LimitReached.
         """
         most = limits.max_handshakes
-        if most is not None and self._handshakes[listener] >= max(1, most // self._processes):
+        if most is not None and self._handshakes.get(listener, 0) >= max(1, most // self._processes):
             self._count_refusal("max_handshakes")
             raise LimitReached(f"max_handshakes: all {most} are in use")
-        self._handshakes[listener] += 1
+        self._handshakes[listener] = self._handshakes.get(listener, 0) + 1
         return Slot(partial(self._handshake_ended, listener))
 
     def _handshake_ended(self, listener: str) -> None:
-        self._handshakes[listener] -= 1
-        if not self._handshakes[listener]:
-            del self._handshakes[listener]
+        _count_down(self._handshakes, listener)
 
     def assign_handshake_slot(self, session: Session, handshake: Slot) -> None:
         """Assign the handshake slot of a connection to its session, until the session opens or ends."""
@@ -150,8 +150,8 @@ class Admission:
             raise OutOfDescriptors("no file descriptor left for one more session")
         self._taken[session.id] = ()
         self._dials.add(session.id)
-        claims = limits.on_arrival(session.request, session.kind)
-        self._check_taken(await self._take_for(session, claims, limits.queue_timeout))
+        if claims := limits.on_arrival(session.request, session.kind):
+            self._check_taken(await self._take_for(session, claims, limits.queue_timeout))
 
     async def take_decision_slots(self, session: Session, route: Route, limits: ConnectionLimits) -> None:
         """Acquire the slots and marks that a session needs when its principal and route are known.
@@ -163,6 +163,9 @@ class Admission:
         assert session.principal is not None
         decided = limits.on_decision(session.principal.name, route.console, session.kind, route.max_consoles)
         claims = (*route.claims, *decided)
+        if not claims:
+            session.marked_at = None
+            return
         if route.claims:
             self._marked[session.id] = session
         full = await self._take_for(session, claims, queue)
@@ -205,28 +208,23 @@ class Admission:
         Raises LimitReached or StateUnavailable.
         """
         request = session.request if session is not None and session.kind is Kind.HTTP else None
-        self._connections += 1
-        name = f"{self._state.instance_id} connection {self._connections}"
-        claims = limits.on_dial(host, request)
-        names = tuple(claim.name for claim in claims)
-        queue = limits.queue_timeout or (_CLOSE_TIMEOUT if self._idle.has(names) else None)
-        last = request is not None
-        full = await self._take(name, claims, queue, lambda full: self._idle.close_one(full.name), last)
-        self._check_taken(full)
+        name, names = "", tuple[str, ...]()
+        if claims := limits.on_dial(host, request):
+            self._connections += 1
+            name = f"{self._state.instance_id} connection {self._connections}"
+            names = tuple(claim.name for claim in claims)
+            queue = limits.queue_timeout or (_CLOSE_TIMEOUT if self._idle.has(names) else None)
+            last = request is not None
+            full = await self._take(name, claims, queue, lambda full: self._idle.close_one(full.name), last)
+            self._check_taken(full)
         address = canonical(host)
-        self.connections[address] += 1
+        self.connections[address] = self.connections.get(address, 0) + 1
+        return ConnectionSlot(self._connection_ended, self.mark_dialled, session, address, name, names)
 
-        def connected() -> None:
-            if session is not None:
-                self.mark_dialled(session)
-
-        def released() -> None:
-            self.connections[address] -= 1
-            if not self.connections[address]:
-                del self.connections[address]
+    def _connection_ended(self, address: str, name: str, names: tuple[str, ...]) -> None:
+        _count_down(self.connections, address)
+        if names:
             self._release(name, names)
-
-        return Slot(released, connected, names)
 
     def mark_dialled(self, session: Session) -> None:
         """Note that a session has the descriptor of its upstream connection, or needs none."""
@@ -252,8 +250,9 @@ class Admission:
         ):
             return
         self._marked.pop(session.id, None)
+        if (releasing := self._release(session.id, names, Outcome.UNUSED)) is None:
+            return
         returned: Deferred[None] = Deferred()  # cancelling it does not cancel the release
-        releasing = self._release(session.id, names, Outcome.UNUSED)
         releasing.addBoth(lambda _: None if returned.called else returned.callback(None))
         await returned
 
@@ -326,19 +325,37 @@ class Admission:
         self.refusals[limit] += 1
         self._on_refusal(limit)
 
-    def _release(self, slot: str, names: Collection[str], outcome: Outcome = Outcome.DONE) -> Deferred[None]:
+    def _release(
+        self, slot: str, names: Collection[str], outcome: Outcome = Outcome.DONE
+    ) -> Deferred[None] | None:
+        """Release the claims of a slot; return None if they are released already."""
         if not names:
-            return succeed(None)
-        giving = Deferred.fromCoroutine(self._released(slot, names, outcome))
-        return giving.addErrback(
-            lambda failure: self._log.failure(
-                "release of slot {slot} failed, it stays in use", failure, slot=slot
-            )
-        )
+            return None
+        try:
+            releasing = begin(self._released(slot, names, outcome))
+            if not isinstance(releasing, Rest):
+                return None
+        except Exception:
+            self._release_failed(Failure(), slot)
+            return None
+        giving = Deferred.fromCoroutine(releasing.steps())
+        return giving.addErrback(self._release_failed, slot)
+
+    def _release_failed(self, failure: Failure, slot: str) -> None:
+        self._log.failure("release of slot {slot} failed, it stays in use", failure, slot=slot)
 
     async def _released(self, slot: str, names: Collection[str], outcome: Outcome) -> None:
         await self._state.give(slot, outcome)
         self._queue.slot_released(names)
+
+
+def _count_down(counter: Counter[str], name: str) -> None:
+    """Count one less, and remove the name at 0."""
+    left = counter[name] - 1
+    if left:
+        counter[name] = left
+    else:
+        counter.pop(name)
 
 
 def _is_replaceable(full: Claim | None) -> bool:

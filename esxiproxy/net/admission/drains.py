@@ -119,6 +119,11 @@ class ActiveDrains(Service):
             self._reading.cancel()
         self._stop_waiting()
 
+    @property
+    def may_refuse(self) -> bool:
+        """Whether a console may be refused or has to wait: something is drained here, or nothing is known."""
+        return self.current.has_own or self._waiting is not None
+
     # The first read
 
     def ready(self) -> Deferred[None] | None:

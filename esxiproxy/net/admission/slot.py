@@ -8,6 +8,8 @@ from typing import Any
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 
+from esxiproxy.core.session.session import Session
+
 
 class Slot:
     """A unit of one or more limits, which is in use until ``release`` is called.
@@ -15,6 +17,8 @@ class Slot:
     ``on_release`` is called by the first ``release``; further calls have no effect.  ``on_connected`` is
     called when the connection that the slot is for is made.  ``names`` are the names of its claims.
     """
+
+    __slots__ = ("_on_connected", "_on_release", "names")
 
     def __init__(
         self,
@@ -35,6 +39,42 @@ class Slot:
     def connected(self) -> None:
         """Note that the connection that the slot is for is made."""
         self._on_connected()
+
+
+class ConnectionSlot(Slot):
+    """The slot of a connection to an address, which is counted even if it has no claims.
+
+    ``on_release`` is called with the address, and with the name and the claims of the slot.  ``on_connected``
+    is called with the session that the connection is for, if any.
+    """
+
+    __slots__ = ("_address", "_end", "_mark", "_name", "_session")
+
+    def __init__(
+        self,
+        on_release: Callable[[str, str, tuple[str, ...]], None],
+        on_connected: Callable[[Session], None],
+        session: Session | None,
+        address: str,
+        name: str,
+        names: tuple[str, ...],
+    ) -> None:
+        self.names = names
+        self._end: Callable[[str, str, tuple[str, ...]], None] | None = on_release
+        self._mark = on_connected
+        self._session = session
+        self._address = address
+        self._name = name
+
+    def release(self) -> None:
+        end, self._end = self._end, None
+        if end is not None:
+            end(self._address, self._name, self.names)
+
+    def connected(self) -> None:
+        session, self._session = self._session, None
+        if session is not None:
+            self._mark(session)
 
 
 class SlotOwner:

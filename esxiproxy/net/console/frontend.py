@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -25,6 +25,7 @@ from esxiproxy.net.console.backend import Backend, BackendFactory
 from esxiproxy.net.console.leg import Leg
 from esxiproxy.net.console.opening import open_backend
 from esxiproxy.net.console.relay import Relay
+from esxiproxy.net.coroutines import Run, run
 from esxiproxy.net.sessions import Sessions, log_bug
 from esxiproxy.net.sockets.linger import Linger
 from esxiproxy.net.sockets.send_queue import unsent_bytes
@@ -59,7 +60,7 @@ class Frontend(Leg, WebSocketServerProtocol):
         self._upgrade = upgrade
         self._gateway = gateway
         self._sessions = sessions
-        self._admission: Deferred[Backend] | None = None
+        self._admission: Run[Backend] | None = None
         self._refused = False
         self._linger: Linger | None = None
 
@@ -71,10 +72,8 @@ class Frontend(Leg, WebSocketServerProtocol):
         if self._sessions.draining:
             self.refuse(Draining("the proxy is shutting down"))
             return
-        self._admission = Deferred.fromCoroutine(
-            open_backend(self._gateway, self.session, self._upgrade, self.factory.backends)
-        )
-        self._admission.addCallback(self._accept).addErrback(self._failed)
+        opening = open_backend(self._gateway, self.session, self._upgrade, self.factory.backends)
+        self._admission = run(opening, self._accept, self._failed)
 
     def consumeData(self) -> None:
         """Buffer up to ``MAX_EARLY`` bytes before the 101.  A pause would hide the client's disconnection."""
@@ -90,7 +89,7 @@ class Frontend(Leg, WebSocketServerProtocol):
             backend.transport.abortConnection()
             return
         assert backend.acceptance is not None
-        self.walker = FrameWalker(masked=True, max_frame=self.session.limits.max_frame)
+        self.walker.max_frame = self.session.limits.max_frame
         assert self.session.principal is not None
         more = self.session.principal.response_fields
         self.transport.write(switching_head(self._upgrade, backend.acceptance, self.session.id, more))

@@ -41,7 +41,8 @@ class EpollLoop:
         self._entries: dict[int, list[Any]] = {}
         """By descriptor: the stream, the events it waits for, and the turn in which it was registered."""
         self._turn = 0
-        self._compiled = compiled()
+        module = compiled()
+        self._serve_compiled = None if module is None else module.serve
 
     def fileno(self) -> int:
         return -1 if self._epoll is None else int(self._epoll.fileno())
@@ -72,8 +73,12 @@ class EpollLoop:
         if self._epoll is None:  # a stream has stopped the reactor
             return 0
         self._turn += 1
-        if self._compiled is not None:
-            return int(self._compiled.serve(self._epoll.fileno(), self._entries, self._turn, self._serve))
+        if self._serve_compiled is not None:
+            return int(
+                self._serve_compiled(
+                    self._epoll.fileno(), self._entries, self._turn, self._serve, self._ended
+                )
+            )
         events = self._epoll.poll(0, MAX_EVENTS)
         for fd, event in events:
             self._serve(fd, event)
@@ -106,6 +111,12 @@ class EpollLoop:
             why = error
         if why is not None:
             self._lose(stream, why, read)
+
+    def _ended(self, stream: Any, why: BaseException, event: int, raised: bool) -> None:
+        """End a stream whose doRead or doWrite has returned this reason, or has raised it."""
+        if raised:
+            _log.failure("a protocol raised an exception, its connection is closed", Failure(why))
+        self._lose(stream, why, event & IN)
 
     @staticmethod
     def _resume_python(stream: Any, octets: Unfinished) -> DoReadResult:

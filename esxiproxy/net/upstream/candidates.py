@@ -12,12 +12,13 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
 from esxiproxy.core.errors import UpstreamDenied, UpstreamTimeout, UpstreamUnresolved
+from esxiproxy.core.identity_cache import IdentityCache
 from esxiproxy.core.networks import canonical
 from esxiproxy.core.peer_address import PeerAddress
 from esxiproxy.core.routing import Destination, TCPAddress, UnixAddress, Upstream
 from esxiproxy.core.session_limits import SessionLimits
 from esxiproxy.net.transport.interfaces import family_of
-from esxiproxy.net.upstream.connector import session_error, where
+from esxiproxy.net.upstream.dial import session_error, where
 from esxiproxy.net.upstream.names import NameResolver
 from esxiproxy.net.upstream.race import Candidate
 
@@ -28,6 +29,10 @@ _ANY = ("0.0.0.0", "::")
 
 def literal_candidates(destination: Destination) -> tuple[Candidate, ...] | None:
     """Return the candidates of a destination; None if a name has to be resolved."""
+    return _literal_candidates(destination)
+
+
+def _find_literal(destination: Destination) -> tuple[Candidate, ...] | None:
     found = []
     for address in destination.addresses:
         host = address.path if isinstance(address, UnixAddress) else address.host
@@ -36,6 +41,9 @@ def literal_candidates(destination: Destination) -> tuple[Candidate, ...] | None
         upstream = destination.upstream_at(address)
         found.append(Candidate(upstream, host, destination.template.failover_delay))
     return tuple(found)
+
+
+_literal_candidates = IdentityCache(_find_literal)
 
 
 async def resolve(

@@ -2,25 +2,15 @@
 
 from __future__ import annotations
 
-import errno
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 
-from twisted.internet import error as neterror
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Factory, connectionDone
 from twisted.internet.protocol import Protocol as TwistedProtocol
 from twisted.python.failure import Failure
 
-from esxiproxy.core.errors import (
-    OutOfDescriptors,
-    SessionError,
-    UpstreamLost,
-    UpstreamRefused,
-    UpstreamTimeout,
-    UpstreamUnresolved,
-)
 from esxiproxy.core.networks import canonical
 from esxiproxy.core.routing import Destination, Identity, TLSProfile, Upstream
 from esxiproxy.core.session_limits import SessionLimits
@@ -30,7 +20,7 @@ from esxiproxy.net.transport.stream import hand_over
 from esxiproxy.net.transport.tls_start import TLSFactory
 from esxiproxy.net.upstream.dial import Dial
 from esxiproxy.net.upstream.health import Address, Health
-from esxiproxy.net.upstream.names import LookUpTimeout, NameResolver
+from esxiproxy.net.upstream.names import NameResolver
 
 
 class Dialled(Protocol):
@@ -60,9 +50,6 @@ _REMEMBERED = 1024
 
 A cached TLS session takes some KiB, and is resumed by the next connection to the upstream.
 """
-
-_RESET = frozenset({errno.ECONNRESET, errno.EPIPE})
-"""Errors of a socket whose connection was established and reset before the reactor handled it."""
 
 
 class _DialFactory(Factory):
@@ -130,6 +117,8 @@ class Connector:
         self.names = names or NameResolver(reactor, self._clock)
         self.health = health or Health(self._clock)
         self._prepared: dict[_TLSKey, UpstreamTLS] = {}
+        self._prepared_by_id: dict[int, UpstreamTLS] = {}
+        """The same by the identity of their upstreams, to which they refer.  A key takes longer to hash."""
         self._tls: OrderedDict[_TLSKey, UpstreamTLS] = OrderedDict()
         self._contexts = Contexts()
 
@@ -140,7 +129,8 @@ class Connector:
         """
         for address in Destination.of(upstream).addresses if upstream.secure else ():
             one = Destination.of(upstream).upstream_at(address)
-            self._prepared[_key(one)] = UpstreamTLS(one, self._contexts, keep=True)
+            tls = UpstreamTLS(one, self._contexts, keep=True)
+            self._prepared[_key(one)] = self._prepared_by_id[id(one)] = tls
 
     def connect(
         self,
@@ -169,63 +159,22 @@ class Connector:
         if may_send is not None:
             protocol.may_send = may_send
             protocol.address = canonical(host), upstream.port
-        factory: Any = _DialFactory(protocol)
+        factory: Any = None
         if tls is not None:
-            factory = TLSFactory(tls, True, factory, self._clock, tls.resumption)
+            factory = TLSFactory(tls, True, _DialFactory(protocol), self._clock, tls.resumption)
         if proxy_header:
-            factory = _HeaderFactory(factory, proxy_header)
-        opened: Deferred[P] | None = protocol.opened
-        assert opened is not None
-        given_up: BaseException | None = None
-
-        def expire() -> None:
-            nonlocal given_up
-            waited = f"{limits.upstream_handshake_timeout:g} s"
-            given_up = UpstreamTimeout(
-                f"{where(upstream)} did not {protocol.step} within {waited}",
-                timeout="upstream_handshake_timeout",
-            )
-            result.cancel()
-
-        def cancel(_result: Deferred[P]) -> None:
-            nonlocal given_up
-            given_up = given_up or CancelledError()
-            try:
-                attempt.stop()
-            finally:
-                opened.cancel()
-
-        def not_connected(failure: Failure) -> None:
-            if slot is not None:
-                slot.release()
-            if protocol.opened is not None:
-                protocol.opened = None
-                opened.errback(failure)
-
-        result: Deferred[P] = Deferred(cancel)
-        attempt = Dial(self._clock, factory, not_connected)
-        deadline = self._clock.callLater(
-            limits.upstream_handshake_timeout if seconds is None else seconds, expire
+            factory = _HeaderFactory(factory or _DialFactory(protocol), proxy_header)
+        if seconds is None:
+            seconds = limits.upstream_handshake_timeout
+        return Dial(self._clock, protocol, factory, upstream, limits, slot, seconds).start(
+            self._reactor, host
         )
-
-        def done(outcome: Any) -> None:
-            if deadline.active():
-                deadline.cancel()
-            if isinstance(outcome, Failure):
-                outcome = Failure(given_up or session_error(outcome, upstream, limits))
-            if not result.called:
-                result.callback(outcome)
-
-        opened.addBoth(done)
-        try:
-            attempt.start(self._reactor, host, upstream.port, limits.connect_timeout)
-        except Exception:
-            not_connected(Failure())
-        return result
 
     def _tls_of(self, upstream: Upstream) -> UpstreamTLS | None:
         if not upstream.secure:
             return None
+        if (same := self._prepared_by_id.get(id(upstream))) is not None:
+            return same
         key = _key(upstream)
         prepared = self._prepared.get(key)
         if prepared is not None:
@@ -241,33 +190,3 @@ class Connector:
 
 def _key(upstream: Upstream) -> _TLSKey:
     return upstream.name, upstream.host, upstream.port, upstream.identity, upstream.tls_profile
-
-
-def where(upstream: Upstream) -> str:
-    """Return the name and the address of an upstream for a message."""
-    return f"{upstream.name} ({upstream.authority})"
-
-
-def session_error(failure: Failure, upstream: Upstream, limits: SessionLimits) -> BaseException:
-    """Return the SessionError for a failure to connect; an unknown exception is returned as it is."""
-    error = failure.value
-    name = where(upstream)
-    if isinstance(error, SessionError):
-        return error
-    if isinstance(error, LookUpTimeout):
-        return UpstreamTimeout(f"name look-up for {name} failed: {error.args[0]}")
-    if isinstance(error, neterror.DNSLookupError):
-        why = f": {error.args[0]}" if error.args and error.args[0] else ""
-        return UpstreamUnresolved(f"host name of {name} has no address{why}")
-    if isinstance(error, neterror.TimeoutError):
-        waited = f"{limits.connect_timeout:g} s"
-        return UpstreamTimeout(
-            f"{name} did not accept the connection within {waited}", timeout="connect_timeout"
-        )
-    if isinstance(error, neterror.ConnectError):
-        if error.osError in (errno.EMFILE, errno.ENFILE):
-            return OutOfDescriptors("no file descriptor left for the connection to the upstream")
-        if error.osError in _RESET:
-            return UpstreamLost(f"{name} accepted the connection and reset it at once")
-        return UpstreamRefused(f"{name} refused the connection")
-    return error

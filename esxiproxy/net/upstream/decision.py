@@ -12,6 +12,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from esxiproxy.core.coroutines import Rest, begin
 from esxiproxy.core.errors import (
     AccessDenied,
     DecisionTimeout,
@@ -80,13 +81,11 @@ class Decision:
 
     async def start(self) -> tuple[Principal, Route]:
         """Return the decision, or fail with DecisionTimeout, even if a plugin ignores its cancellation."""
-        steps = self._decide()
-        try:
-            waiting = steps.send(None)
-        except StopIteration as decided:  # most plugins wait for nothing
-            found: tuple[Principal, Route] = decided.value
-            return found
-        return await self._start(_rest(steps, waiting))
+        decided = begin(self._decide())
+        if not isinstance(decided, Rest):  # most plugins wait for nothing
+            return decided
+        found: tuple[Principal, Route] = await self._start(decided.steps())
+        return found
 
     async def authenticate(self) -> Principal:
         """Return the principal alone, as ``start`` does."""
@@ -107,6 +106,7 @@ class Decision:
         self._deciding = deciding
         result: Deferred[Any] = Deferred(lambda _: self._give_up(CancelledError()))
         self._result = result
+        self._asked_at = self._clock.seconds()
         self._deadline = self._clock.callLater(self._session.limits.decision_timeout, self._expire)
         deciding.addBoth(self._finish)
         return result
@@ -114,7 +114,9 @@ class Decision:
     async def _decide(self) -> tuple[Principal, Route]:
         """Ask the authenticators, and then the routers unless the decision was given up meanwhile."""
         session = self._session
-        principal = await self._authenticate()
+        principal = await self._recognise()
+        if principal is None:
+            raise self._unauthenticated()
         missing: MachineNotFound | None = None
         """The answer of a router that does not know the machine, which the next one of its type may know."""
         asked: type | None = None
@@ -126,7 +128,8 @@ class Decision:
                 self._check_over()
             try:
                 route = await plugin.instance.route(session.request, principal)
-                self._check_over()
+                if self._is_over:
+                    self._check_over()
                 if route is not None:
                     if isinstance(route, Route) and route.acquire is not None:
                         route = replace(route, acquire=partial(self._acquire, plugin, route.acquire))
@@ -162,11 +165,13 @@ class Decision:
                 self._check_over()
             try:
                 principal: Principal | None = await plugin.instance.authenticate(session.request)
-                self._check_over()
+                if self._is_over:
+                    self._check_over()
                 if principal is not None:
                     session.authenticated(principal)
-                    vouched: frozenset[str] = getattr(plugin.instance, "vouches_for", frozenset())
-                    if principal.authenticator not in (plugin.section, *vouched):
+                    if principal.authenticator != plugin.section and (
+                        principal.authenticator not in getattr(plugin.instance, "vouches_for", ())
+                    ):
                         principal = replace(principal, authenticator=plugin.section)
                         session.principal = principal
                     self.authenticator = plugin
@@ -219,7 +224,9 @@ class Decision:
 
     def _begin(self, plugin: Plugin) -> Deferred[None] | None:
         """Note which plugin is asked from now on, and return what fires when it has started."""
-        self._asked, self._asked_at = plugin.section, self._clock.seconds()
+        self._asked = plugin.section
+        if self._deadline is not None:
+            self._asked_at = self._clock.seconds()
         return None if plugin.ready is None else _fired(plugin.ready)
 
     def _explained(self, plugin: Plugin, error: Exception) -> Exception:
@@ -278,25 +285,6 @@ class Decision:
             deadline.cancel()
         if result is not None:
             result.callback(outcome)
-
-
-def _rest(
-    steps: Coroutine[Deferred[Any], Any, Any], waiting: Deferred[Any]
-) -> Generator[Deferred[Any], Any, Any]:
-    """Continue a coroutine that waits for a Deferred."""
-    while True:
-        try:
-            try:
-                result = yield waiting
-            except GeneratorExit:
-                steps.close()
-                raise
-            except BaseException as error:
-                waiting = steps.throw(error)
-            else:
-                waiting = steps.send(result)
-        except StopIteration as done:
-            return done.value
 
 
 def _is_same(principal: Principal, known: Principal) -> bool:

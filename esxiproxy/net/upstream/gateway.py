@@ -20,6 +20,7 @@ from esxiproxy.core.errors import (
 )
 from esxiproxy.core.http.answer_filter import AnswerFilters
 from esxiproxy.core.http.portal import PORTAL_SECRETS, VISITOR_FIELDS
+from esxiproxy.core.identity_cache import IdentityCache
 from esxiproxy.core.proxy_protocol import encode_proxy_header
 from esxiproxy.core.routing import Destination, Principal, Route, Upstream
 from esxiproxy.core.session.connection_limits import ANONYMOUS_NAME, ConnectionLimits, client_network
@@ -98,6 +99,7 @@ class Gateway:
         self._drains = drains
         self._own_addresses = own_addresses
         self.connection_limits = connection_limits
+        self._overridden_limits = IdentityCache(connection_limits.overridden_by)
         self._authenticators = authenticators
         self._routers = routers
         self._connector = connector
@@ -116,7 +118,7 @@ class Gateway:
         client is refused or a deadline expires.
         """
         forwarded = session.kind is Kind.HTTP and self.forwards
-        if self._drains is not None and not forwarded:
+        if self._drains is not None and not forwarded and self._drains.may_refuse:
             await check_arrival(self._drains, session)
         await self.admission.take_arrival_slots(session, self.connection_limits)
         decision = Decision(
@@ -125,7 +127,7 @@ class Gateway:
         principal, route = await decision.start()
         limits = self._connection_limits_of(route.upstream)
         forwarded = forwarded and not decision.upgrades_only
-        if self._drains is not None and not forwarded:
+        if self._drains is not None and not forwarded and self._drains.current.has_own:
             await check_route(self._drains, session, route, self._connector)
         if session.kind is Kind.HTTP and not forwarded:
             await self.admission.check_claims(route.claims)
@@ -136,7 +138,8 @@ class Gateway:
         return principal, route
 
     def _connection_limits_of(self, upstream: Upstream) -> ConnectionLimits:
-        return self.connection_limits.overridden_by(upstream.connection_limits)
+        overrides = upstream.connection_limits
+        return self._overridden_limits(overrides) if overrides else self.connection_limits
 
     async def connect(
         self, session: Session, destination: Destination, make: Callable[[Upstream, UpstreamTLS | None], P]
@@ -152,12 +155,21 @@ class Gateway:
             check_destination(drains, session, destination)
         if session.route is not None and session.route.acquire is not None:
             destination = await self._acquire_first(session, destination) or destination
+        seconds = session.limits.upstream_handshake_timeout
+        candidates = literal_candidates(destination)
+        if (
+            candidates is not None
+            and len(candidates) == 1
+            and destination.networks.unchecked
+            and (drains is None or not drains.current.has_own)
+        ):  # one configured address, as usual
+            return await self._attempt(session, make, candidates[0], seconds, None)
         return await connect_first(
             destination,
             partial(self._attempt, session, make),
             self._connector.names,
             self.admission.clock,
-            session.limits.upstream_handshake_timeout,
+            seconds,
             Surroundings(session.request.listening, self._own_addresses),
             self._connector.health,
             partial(self._order, session),
@@ -220,9 +232,10 @@ class Gateway:
             session.dialled = dialled
         slot = await self.admission.take_connection_slot(session, candidate.host, limits)
         try:
-            if self._drains is not None and session.kind is Kind.CONSOLE:
+            if self._drains is not None and self._drains.current.has_own and session.kind is Kind.CONSOLE:
                 check_address(self._drains, session, candidate)
-            if (moved := await self._acquire(session)) is not None:
+            acquires = session.route is not None and session.route.acquire is not None
+            if acquires and (moved := await self._acquire(session)) is not None:
                 slot.release()
                 return await self.connect(session, moved, make)
             dialling = self._connector.connect(

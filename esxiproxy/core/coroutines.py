@@ -1,0 +1,46 @@
+"""Runs coroutines that seldom wait for anything, without a Deferred unless they wait."""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine, Generator
+from typing import Any, Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class Rest(Generic[T]):
+    """The rest of a coroutine that waits for something."""
+
+    __slots__ = ("_steps", "_waiting")
+
+    def __init__(self, steps: Coroutine[Any, Any, T], waiting: Any) -> None:
+        self._steps = steps
+        self._waiting = waiting
+
+    def steps(self) -> Generator[Any, Any, T]:
+        """Continue the coroutine, as ``Deferred.fromCoroutine`` runs it."""
+        steps, waiting = self._steps, self._waiting
+        while True:
+            try:
+                try:
+                    result = yield waiting
+                except GeneratorExit:
+                    steps.close()
+                    raise
+                except BaseException as error:
+                    waiting = steps.throw(error)
+                else:
+                    waiting = steps.send(result)
+            except StopIteration as done:
+                found: T = done.value
+                return found
+
+
+def begin(steps: Coroutine[Any, Any, T]) -> T | Rest[T]:
+    """Run a coroutine until it waits for something, and return its result or the rest of it."""
+    try:
+        waiting = steps.send(None)
+    except StopIteration as done:
+        found: T = done.value
+        return found
+    return Rest(steps, waiting)
