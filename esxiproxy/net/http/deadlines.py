@@ -69,7 +69,10 @@ class HttpDeadlines:
         """Note that the request's head was written to the upstream."""
         if self._timers is not None:
             self._timers.disarm("held")
-        self.request_progressed()
+        if self._forwarding is not None and self._forwarding.request_complete:
+            self._expect_answer()
+        else:
+            self.request_progressed()
 
     def request_progressed(self) -> None:
         """Note that bytes were received from the client, or may be from now on."""
@@ -145,7 +148,8 @@ class HttpDeadlines:
             self._arm_answer_check(due)
 
     def _arm_answer_check(self, due: float) -> None:
-        self._cancel_answer_check()
+        if self._answer_check is not None:
+            self._cancel_answer_check()
         self._answer_check_at = due
         self._answer_check = self._clock.callLater(max(0.0, due - self._clock.seconds()), self._check_answer)
 

@@ -123,7 +123,8 @@ class Exchange:
             self.flow_changed(client.flow)
         if held or not self._forwarding.request_complete:
             self._forward_request(held)
-        client.flow.set_paused(PauseReason.HELD, False)
+        if client.flow.paused:
+            client.flow.set_paused(PauseReason.HELD, False)
 
     def _on_admission_failed(self, failure: Failure) -> None:
         self._on_failed(failure, "forwarding a request")
@@ -171,7 +172,6 @@ class Exchange:
         """Handle bytes from the upstream."""
         upstream, forwarding = self._upstream, self._forwarding
         assert upstream is not None
-        self._deadlines.response_progressed()
         if self._client.is_last:
             forwarding.closing = True
         try:
@@ -182,6 +182,9 @@ class Exchange:
         if not forwarding.request_complete:  # a 100 (Continue) makes the client send its body
             self._deadlines.request_progressed()
         self._forward_response(sent)
+        if self._over:
+            return
+        self._deadlines.response_progressed()
         self._schedule_next_turn(
             "answer",
             upstream.flow,
@@ -290,11 +293,13 @@ class Exchange:
             self._turns.disarm("answer")
         if upstream is None or upstream.lost:
             return
-        self._client.flow.set_paused(PauseReason.PEER_BLOCKED, False)
-        is_kept = self._client.gateway.portal is None  # a request to the portal is never sent again
-        if is_kept and self._forwarding.keeps_upstream and self._forwarding.request_complete:
+        client = self._client
+        if client.flow.paused:
+            client.flow.set_paused(PauseReason.PEER_BLOCKED, False)
+        # A request to the portal is never sent again.
+        if client.gateway.portal is None and self._forwarding.keeps_upstream:
             upstream.release()
-            self._client.keep_idle(upstream)
+            client.keep_idle(upstream)
         else:
             upstream.flow.observer = None
             upstream.abort()
