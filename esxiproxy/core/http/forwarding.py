@@ -12,12 +12,13 @@ from functools import partial
 from esxiproxy.core.errors import BodyTooLarge, MalformedRequest, UpstreamInvalid, UpstreamLost
 from esxiproxy.core.http.answer_filter import AnswerFilter, HeldAnswer, changed_fields
 from esxiproxy.core.http.answer_head import AnswerHead, AnswerHeadReader, Framing, take_whole_head
-from esxiproxy.core.http.body import Body, FixedBody, OpenBody
+from esxiproxy.core.http.body import Body, FixedBody
 from esxiproxy.core.http.chunked_body import ChunkedBody
 from esxiproxy.core.http.head import Fields, RequestHead, tokens
 from esxiproxy.core.http.head_writer import answer_head, request_head
 from esxiproxy.core.http.message import LazyRewriter, forwarded_answer, plain_answer, trailer_fields
 from esxiproxy.core.http.request import Request
+from esxiproxy.core.http.response_body import response_body
 
 _CHUNKED, _CLOSE = b"Transfer-Encoding: chunked\r\n", b"Connection: close\r\n"
 _CONNECTION_LINES = {
@@ -243,10 +244,10 @@ class Forwarding:
 
     def _take_final(self, head: AnswerHead, rest: bytes) -> bytes:
         self._answer = head
-        body = self._response_body(head, payload_only=self._is_old)
+        body = response_body(head, payload_only=self._is_old)
         if self._filter is not None:
             if self._filter.takes(head.status, head.fields):
-                self._held = HeldAnswer(head, self._response_body(head, payload_only=True), body)
+                self._held = HeldAnswer(head, response_body(head, payload_only=True), body)
                 return self._hold(self._held, rest)
             self._filter = None
         sent = self._made + self._begin_response(head)
@@ -292,16 +293,6 @@ class Forwarding:
         if body.is_invalid:
             body.take(b"")
         return self.left()
-
-    def _response_body(self, head: AnswerHead, payload_only: bool) -> Body:
-        if head.framing is Framing.LENGTH:
-            return FixedBody(head.length)
-        if head.framing is Framing.CHUNKED:
-            answer = "the upstream's answer"
-            return ChunkedBody(UpstreamInvalid, answer, trailer_fields, payload_only=payload_only)
-        if head.framing is Framing.NONE:
-            return FixedBody(0)
-        return OpenBody(chunked=not payload_only)
 
     def _begin_response(self, head: AnswerHead) -> bytes:
         """Return the head of the response for the client, with the framing of its body."""
