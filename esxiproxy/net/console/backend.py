@@ -27,6 +27,7 @@ from esxiproxy.core.errors import (
 from esxiproxy.core.http.answer_head import AnswerHead, AnswerHeadReader
 from esxiproxy.core.http.body import Body
 from esxiproxy.core.http.head import MAX_HEAD, Fields
+from esxiproxy.core.http.head_writer import request_head
 from esxiproxy.core.http.response_body import response_body
 from esxiproxy.core.http.rewriting import ResponseRewriter, needs_rewriting
 from esxiproxy.core.websocket.closing import Side
@@ -36,7 +37,6 @@ from esxiproxy.core.websocket.handshake import (
     check_acceptance,
     check_refusal,
     read_switching,
-    request_head,
 )
 from esxiproxy.net.admission.slot import SlotOwner
 from esxiproxy.net.console.leg import Leg
