@@ -33,11 +33,11 @@ _PROTOCOL = b"HTTP/1."
 _NO_HTTP = "the upstream's answer is no HTTP/1.1"
 _END = re.compile(rb"\n\r?\n")
 _TEXT = rb"[^\x00\n\x0b\x0c\r]*"
-_VALUE = rb"(?:[^\x00\s]+(?:[ \t]+[^\x00\s]+)*)?"
+_VALUE = rb"(?:[^\x00\t-\r ]+(?:[ \t]+[^\x00\t-\r ]+)*)?"
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _STATUS_LINE = re.compile(rb"HTTP/1\.([0-9]) ([1-9][0-9][0-9])(?: (%b))?\r?\n" % _TEXT)
 _FIELD_LINES = re.compile(rb"(?:%b:%b\r?\n)*\r?\n" % (_TOKEN, _TEXT))
-_PLAIN_LINES = re.compile(rb"(?:%b: %b\r\n)*\r\n" % (_TOKEN, _VALUE))
+_PLAIN_LINES = re.compile(rb"(?:%b: %b\r\n)*\r\n" % (_TOKEN, _TEXT))
 _FIELD = re.compile(rb"\n(%b):[ \t]*(%b)" % (_TOKEN, _VALUE))
 _FOLD = re.compile(rb"\r?\n[ \t]+")
 _LENGTH = re.compile(rb"[0-9]{1,18}")
@@ -45,8 +45,8 @@ _REMOVED_NAMES = (
     rb"connection|keep-alive|proxy-(?:authenticate|authorization|connection)|te|transfer-encoding|upgrade"
 )
 _NOTICED = re.compile(
-    rb"\n(content-(?:length|location|type)|date|location|set-cookie|x-request-id|%b):[ \t]*(%b)"
-    % (_REMOVED_NAMES, _VALUE)
+    rb"\n(content-(?:length|location|type)|date|location|set-cookie|x-request-id|%b):[ \t]*([^\r\n]*)"
+    % _REMOVED_NAMES
 )
 """The fields that are looked at when a response is read or passed on, in lower case."""
 _REMOVED = re.compile(rb"\n(?i:x-request-id|%b):[^\n]*" % _REMOVED_NAMES)
@@ -132,12 +132,12 @@ def take_whole_head(octets: bytes, bodiless: bool = False) -> tuple[AnswerHead, 
     """Return the head of a response and the bytes behind it, if all of it was received in one piece.
 
     Return None if a reader is needed: for interim responses, empty lines, and a head that is not complete or
-    too large.
+    too large, or that ends with LF.
     """
-    match = _END.search(octets, 0, MAX_ANSWER_HEAD) if octets.startswith(_PROTOCOL) else None
-    if match is None or octets[9:10] == b"1":
+    end = octets.find(b"\n\r\n", 0, MAX_ANSWER_HEAD)
+    if end < 0 or not octets.startswith(_PROTOCOL) or octets[9:10] == b"1" or b"\n\n" in octets[: end + 1]:
         return None
-    size = match.end()
+    size = end + 3
     return parse_answer(octets[:size], bodiless), octets[size:]
 
 
@@ -215,15 +215,19 @@ def parse_answer(raw: bytes, bodiless: bool = False) -> AnswerHead:
     if line is None:
         raise UpstreamInvalid(_NO_HTTP)
     start = line.end()
-    is_plain = _PLAIN_LINES.fullmatch(raw, start) is not None
-    if not is_plain and _FIELD_LINES.fullmatch(raw, start) is None:
-        raw, start = b"\n" + _unfolded(raw[start:]), 1
+    lines = raw[start - 1 : -3]
+    is_plain = _PLAIN_LINES.fullmatch(raw, start) is not None and not (
+        b":  " in lines or b": \t" in lines or b" \r" in lines or b"\t\r" in lines
+    )
+    if not is_plain:
         if _FIELD_LINES.fullmatch(raw, start) is None:
-            raise UpstreamInvalid("the upstream's answer has a field line that is not NAME: VALUE")
+            raw, start = b"\n" + _unfolded(raw[start:]), 1
+            if _FIELD_LINES.fullmatch(raw, start) is None:
+                raise UpstreamInvalid("the upstream's answer has a field line that is not NAME: VALUE")
+        lines = raw[start - 1 :]
     if raw.count(b"\n", start) > MAX_ANSWER_FIELDS + 1:
         raise UpstreamInvalid(f"the upstream's answer has more than {MAX_ANSWER_FIELDS} fields")
     minor, status, reason = line.groups(b"")
-    lines = raw[start - 1 : -3] if is_plain else raw[start - 1 :]
     head = AnswerHead(int(minor), int(status), reason, lines)
     _frame(head, lines, is_plain, bodiless)
     return head
@@ -236,7 +240,10 @@ def _unfolded(lines: bytes) -> bytes:
 
 def _frame(head: AnswerHead, lines: bytes, is_plain: bool, bodiless: bool) -> None:
     """Look at the fields that frame the body, and at those that are not passed on unchanged."""
-    noticed = _NOTICED.findall(lines.lower())
+    lowered = lines.lower()
+    noticed = _NOTICED.findall(lowered)
+    if not is_plain:
+        noticed = [(name, value.rstrip(b" \t")) for name, value in noticed]
     named: dict[bytes, bytes] = dict(noticed)
     if len(named) < len(noticed):
         named |= _repeated(noticed)
@@ -263,7 +270,14 @@ def _frame(head: AnswerHead, lines: bytes, is_plain: bool, bodiless: bool) -> No
     if bodiless or status < 200 or status == 204 or status == 304:
         head.framing, head.length = Framing.NONE, 0
     if is_plain and _REWRITTEN.isdisjoint(named) and _USUAL.issuperset(head.connection):
-        head.plain = lines if _KEPT.issuperset(named) else _REMOVED.sub(b"", lines)
+        removed = named.keys() - _KEPT
+        if len(removed) == 1 and len(named) == len(noticed):
+            start = lowered.index(b"\n%b:" % removed.pop())
+            end = lines.find(b"\n", start + 1)
+            lines = lines[:start] + (lines[end:] if end > 0 else b"")
+        elif removed:
+            lines = _REMOVED.sub(b"", lines)
+        head.plain = lines
 
 
 def _repeated(noticed: list[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
