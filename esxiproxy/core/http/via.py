@@ -11,6 +11,8 @@ PSEUDONYM = b"esxiproxy"
 """The proxy's name in Proxy-Status."""
 RECEIVED_BY = b"%b-%b" % (PSEUDONYM, os.urandom(4).hex().encode())
 """This process's name in Via.  Two proxies in a row are no loop, the same process twice is one."""
+VIA_FIELDS = tuple((b"Via", b"1.%d %b" % (minor, RECEIVED_BY)) for minor in (0, 1))
+"""The proxy's Via for a message of HTTP/1.0 and of HTTP/1.1."""
 
 
 def via(version: tuple[int, int] = (1, 1)) -> bytes:
