@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from esxiproxy.core.errors import MalformedRequest, MethodRefused
+from esxiproxy.core.quick_init import quick_init
 from esxiproxy.core.redaction import redact
 
 MAX_HEAD = 16 * 1024
@@ -36,6 +37,7 @@ HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+;=%-]+)(?::\d{0,
 """``host[:port]`` as a Host field may have it (RFC 9110 7.2)."""
 
 
+@quick_init
 @dataclass(frozen=True, slots=True)
 class RequestHead:
     """A request head.

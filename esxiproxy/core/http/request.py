@@ -6,9 +6,11 @@ from dataclasses import dataclass, field
 
 from esxiproxy.core.http.head import RequestHead
 from esxiproxy.core.peer_address import PeerAddress
+from esxiproxy.core.quick_init import quick_init
 from esxiproxy.core.redaction import Secrets, redact
 
 
+@quick_init
 @dataclass(frozen=True, slots=True)
 class Request:
     """A checked request head, with the connection that it arrived on.

@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from esxiproxy.core.quick_init import quick_init
 from esxiproxy.core.session.session import Session
 
 
+@quick_init
 @dataclass(frozen=True, slots=True)
 class SessionEntry:
     """A session in the shared list of sessions.

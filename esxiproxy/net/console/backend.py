@@ -30,6 +30,7 @@ from esxiproxy.core.errors import (
 from esxiproxy.core.http.head import MAX_HEAD, Fields
 from esxiproxy.core.http.response_reader import ResponseReader
 from esxiproxy.core.http.rewriting import ResponseRewriter, needs_rewriting
+from esxiproxy.core.quick_init import quick_init
 from esxiproxy.core.websocket.closing import Side
 from esxiproxy.core.websocket.frames import FrameWalker
 from esxiproxy.core.websocket.handshake import (
@@ -49,6 +50,7 @@ MAX_INTERIM = 5
 """Interim responses (1xx) that are skipped before the 101."""
 
 
+@quick_init
 @dataclass(frozen=True, slots=True)
 class OpeningRequest:
     """The opening handshake that is sent to an upstream, and the values that its response is checked against.
