@@ -43,7 +43,7 @@ class Request:
         return f"<Request {self.session} at {self.listener} of {self.client}: {method} {self.shown_target}>"
 
     def with_head(self, head: RequestHead) -> Request:
-        """Return the request with another head; ``dataclasses.replace`` takes twice as long."""
+        """Return the request with another head; ``dataclasses.replace`` takes many times as long."""
         return Request(
             self.session,
             self.listener,
