@@ -7,8 +7,7 @@ every response but a 101 in its usual form.
 
 from __future__ import annotations
 
-import base64
-import os
+import binascii
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -31,6 +30,7 @@ from esxiproxy.core.http.head import MAX_HEAD, Fields
 from esxiproxy.core.http.response_reader import ResponseReader
 from esxiproxy.core.http.rewriting import ResponseRewriter, needs_rewriting
 from esxiproxy.core.quick_init import quick_init
+from esxiproxy.core.random_bytes import random_bytes
 from esxiproxy.core.websocket.closing import Side
 from esxiproxy.core.websocket.frames import FrameWalker
 from esxiproxy.core.websocket.handshake import (
@@ -68,7 +68,7 @@ class OpeningRequest:
 
 def new_key() -> bytes:
     """Return a new Sec-WebSocket-Key: 16 random bytes in base64 (RFC 6455 4.1)."""
-    return base64.b64encode(os.urandom(16))
+    return binascii.b2a_base64(random_bytes(16), newline=False)
 
 
 @implementer(IHandshakeListener)

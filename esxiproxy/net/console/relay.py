@@ -74,7 +74,7 @@ class Relay:
         self._totals = totals
         self._traffic = RelayedTraffic(self.legs, self._flow_controls, clock, totals)
         self._deadline = 0.0
-        self._armed_phase = _OPEN
+        self._is_closing = False
 
     def start(self) -> None:
         """Join the legs, and start the timers and the pings of the session."""
@@ -239,8 +239,9 @@ class Relay:
                 leg.transport.abortConnection()
 
     def _perform(self, actions: list[Action]) -> None:
-        if self._closing.phase is not self._armed_phase:
-            self._arm_closing_deadline()
+        if not self._is_closing and self._closing.phase is not _OPEN:
+            self._is_closing = True
+            self._begin_closing()
         for action, side, close in actions:
             leg = self._client if side is CLIENT else self._upstream
             if leg.lost:
@@ -279,18 +280,16 @@ class Relay:
         if flow_control := self._flow_controls.pop(side, None):
             flow_control.remove()
 
-    def _arm_closing_deadline(self) -> None:
-        """Start the timer of the closing handshake in its first stage."""
-        before, self._armed_phase = self._armed_phase, self._closing.phase
-        if before is not _OPEN or self._armed_phase is _CLOSED:
-            return
-        timeout = self.session.limits.close_timeout
-        self._deadline = self._clock.seconds() + timeout
+    def _begin_closing(self) -> None:
+        """Stop the timers of an open session, and start that of the closing handshake."""
         self._timers.clear()
         for flow_control in self._flow_controls.values():
             flow_control.stop_timer()
-        carrying = self._armed_phase is _CARRYING
-        self._timers.arm("closing", timeout / 2 if carrying else timeout, self._on_closing_timeout)
+        phase, timeout = self._closing.phase, self.session.limits.close_timeout
+        if phase is not _CLOSED:
+            self._deadline = self._clock.seconds() + timeout
+            first = timeout / 2 if phase is _CARRYING else timeout
+            self._timers.arm("closing", first, self._on_closing_timeout)
 
     def _on_closing_timeout(self) -> None:
         """End the stage of the closing handshake, or wait for the end of the second one."""
