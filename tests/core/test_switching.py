@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 
 from esxiproxy.core.errors import UpstreamInvalid
 from esxiproxy.core.http.head import MAX_HEAD
+from esxiproxy.core.http.head_writer import request_head
 from esxiproxy.core.http.response_reader import ResponseReader
-from esxiproxy.core.websocket.handshake import read_switching, request_head
+from esxiproxy.core.websocket.handshake import read_switching
 
 FIELDS = ((b"Host", b"esx:902"), (b"X-Text", b"\xc3\xa9 \t\x85"), (b"Upgrade", b"websocket"), (b"Empty", b""))
 SWITCHING = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nX-A:\t b \xff \r\nx-a: c\r\n\r\n"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import binascii
 import hashlib
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from esxiproxy.core.errors import (
@@ -41,10 +40,9 @@ _REQUEST_OWN = _NEGOTIATED | {b"origin", b"content-length"}
 _RESPONSE_OWN = _NEGOTIATED | {b"content-length"}
 
 
-_TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
-_TEXT = rb"[\t \x21-\x7e\x80-\xff]*"
-_REQUEST = re.compile(rb"%b [\x21-\x7e]+ HTTP/1\.1\r\n(?:%b: %b\r\n)+\r\n" % (_TOKEN, _TOKEN, _TEXT))
-_SWITCHING = re.compile(rb"HTTP/1\.1 101(?: %b)?\r\n((?:%b:%b\r\n)+)" % (_TEXT, _TOKEN, _TEXT))
+_TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
+_TEXT = rb"[\t \x21-\x7e\x80-\xff]*+"
+_SWITCHING = re.compile(rb"HTTP/1\.1 101(?: %b)?+\r\n((?:%b:%b\r\n)++)" % (_TEXT, _TOKEN, _TEXT))
 _NO_BODY = [b"0"]
 _BRIDGE = Subprotocol.BRIDGE
 
@@ -157,18 +155,6 @@ def opening_fields(
     if offered:
         fields.append((b"Sec-WebSocket-Protocol", b", ".join(offered)))
     return fields
-
-
-def request_head(method: bytes, target: bytes, fields: Iterable[tuple[bytes, bytes]]) -> bytes:
-    """Return a request head in HTTP/1.1.
-
-    Raise ValueError for a part of a router or a configuration that would end its line.
-    """
-    lines = [name + b": " + value for name, value in fields]
-    head = b"\r\n".join([method + b" " + target + b" HTTP/1.1", *lines, b"", b""])
-    if _REQUEST.fullmatch(head) is None or head.count(b"\r\n") != len(lines) + 2:
-        raise ValueError("the head of a request to the upstream has an illegal byte")
-    return head
 
 
 def read_switching(octets: bytes) -> tuple[Fields, bytes] | None:

@@ -27,6 +27,7 @@ from esxiproxy.core.errors import (
     UpstreamRedirect,
 )
 from esxiproxy.core.http.head import MAX_HEAD, Fields
+from esxiproxy.core.http.head_writer import request_head
 from esxiproxy.core.http.response_reader import ResponseReader
 from esxiproxy.core.http.rewriting import ResponseRewriter, needs_rewriting
 from esxiproxy.core.quick_init import quick_init
@@ -38,7 +39,6 @@ from esxiproxy.core.websocket.handshake import (
     check_acceptance,
     check_refusal,
     read_switching,
-    request_head,
 )
 from esxiproxy.net.admission.slot import SlotOwner
 from esxiproxy.net.console.leg import Leg
