@@ -38,6 +38,7 @@ from esxiproxy.core.websocket.handshake import (
     Acceptance,
     check_acceptance,
     check_refusal,
+    read_acceptance,
     read_switching,
 )
 from esxiproxy.net.admission.slot import SlotOwner
@@ -130,6 +131,10 @@ class Backend(SlotOwner, Leg, WebSocketClientProtocol):
         if self.opened is None:
             return
         if self._reader is None:
+            opening = self._opening
+            if (usual := read_acceptance(octets, opening.key, opening.offered)) is not None:
+                self._begin(*usual)
+                return
             if (switched := read_switching(octets)) is not None:
                 self._accepted(b"1.1", *switched)
                 return
@@ -202,7 +207,7 @@ class Backend(SlotOwner, Leg, WebSocketClientProtocol):
             self.fail(UpstreamLost("the upstream ended the connection without an answer"))
 
     def _accepted(self, version: bytes, fields: Fields, early: bytes) -> None:
-        """Check a 101 with these fields, and begin with the bytes behind it."""
+        """Check a 101 with these fields."""
         opening = self._opening
         try:
             acceptance = check_acceptance(version, fields, opening.key, opening.offered)
@@ -211,6 +216,10 @@ class Backend(SlotOwner, Leg, WebSocketClientProtocol):
             return
         if needs_rewriting(fields):
             acceptance = replace(acceptance, fields=tuple(opening.view().response_fields(fields)))
+        self._begin(acceptance, early)
+
+    def _begin(self, acceptance: Acceptance, early: bytes) -> None:
+        """Enter the open state, and begin with the bytes behind the 101."""
         self.acceptance = acceptance
         del self._reader, self._opening  # frees memory: a console lasts for days
         self.open()
