@@ -87,12 +87,13 @@ class Relay:
         self._install_flow_control(upstream, client)
         keep_alive(client.transport, limits.tcp_keepalive)
         keep_alive(upstream.transport, limits.tcp_keepalive)
-        self._timers.arm("send queues", check_interval(limits), self._check_send_queues)
         self.session.traffic = self._traffic
+        first = check_interval(limits.stall_timeout, limits.tcp_keepalive)
         if limits.ping_interval is not None:
-            self._timers.arm("client ping", limits.ping_interval, self._start_pinger, CLIENT)
+            first = min(first, limits.ping_interval)
         if limits.upstream_ping_interval is not None:
-            self._timers.arm("upstream ping", limits.upstream_ping_interval, self._start_pinger, UPSTREAM)
+            first = min(first, limits.upstream_ping_interval)
+        self._timers.arm("checks", first, self._start_checks, self._clock.seconds())
         if limits.max_lifetime is not None:
             lasted = f"the session lasted for {limits.max_lifetime:g} s"
             error = LifetimeReached(lasted, timeout="max_lifetime")
@@ -107,8 +108,24 @@ class Relay:
         self._flow_controls[leg.side] = flow_control
         flow_control.install()
 
-    def _check_send_queues(self) -> None:
-        """Make the stall detector, which most sessions end before, and check the queues with it."""
+    def _start_checks(self, began: float) -> None:
+        """Start each periodic check of a session that opened at this time; the first is due now."""
+        limits, waited = self.session.limits, self._clock.seconds() - began
+        interval = check_interval(limits.stall_timeout, limits.tcp_keepalive)
+        self._begin_in(interval - waited, self._check_stalls)
+        if limits.ping_interval is not None:
+            self._begin_in(limits.ping_interval - waited, self._start_pinger, CLIENT)
+        if limits.upstream_ping_interval is not None:
+            self._begin_in(limits.upstream_ping_interval - waited, self._start_pinger, UPSTREAM)
+
+    def _begin_in(self, seconds: float, check: Callable[..., None], *args: Side) -> None:
+        if seconds < SOON:
+            check(*args)
+        else:
+            self._timers.arm(f"first {check.__name__} {args}", seconds, check, *args)
+
+    def _check_stalls(self) -> None:
+        """Make the stall detector, which most sessions end before, and check the send queues with it."""
         detector = StallDetector(
             self.legs,
             self._clock,
