@@ -7,6 +7,15 @@ from setuptools import Extension, setup
 from setuptools.command.build_py import build_py
 
 HERE = "esxiproxy/net/transport/"
+C_FILES = (
+    "compiled.c",
+    "fast_path.c",
+    "epoll_loop.c",
+    "buffer.c",
+    "slots.c",
+    "scan_frames.c",
+    "scan_body.c",
+)
 
 
 class BuildWithLibrary(build_py):
@@ -33,7 +42,7 @@ setup(
     ext_modules=[
         Extension(
             "esxiproxy.net.transport._compiled",
-            [HERE + name for name in ("compiled.c", "fast_path.c", "epoll_loop.c", "buffer.c")],
+            [HERE + name for name in C_FILES],
             depends=[HERE + "compiled.h"],
             optional=True,
         )

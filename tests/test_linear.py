@@ -8,7 +8,8 @@ from ipaddress import ip_network
 import pytest
 
 from esxiproxy.core.errors import MalformedRequest, OriginRefused, RouteNotFound
-from esxiproxy.core.http.chunks import Chunks
+from esxiproxy.core.http.answer_head import AnswerHeadReader, parse_answer
+from esxiproxy.core.http.chunked_body import ChunkedBody
 from esxiproxy.core.http.forwarded import TrustedProxies, forwarded_client
 from esxiproxy.core.http.head import MAX_HEAD, HeadReader, RequestHead, tokens
 from esxiproxy.core.http.message import forwarded_answer, trailer_fields
@@ -80,6 +81,13 @@ def read_head(start, run, step=None):
         reader.feed(octets[place : place + (step or len(octets))])
 
 
+def read_answer(run, step=None):
+    octets, reader = b"HTTP/1.1 200 OK\r\n" + run + b"\r\n\r\n", AnswerHeadReader()
+    for place in range(0, len(octets), step or len(octets)):
+        reader.feed(octets[place : place + (step or len(octets))])
+        reader.take()
+
+
 def announce(start, step, run):
     octets, reader = start + run, ProxyHeaderReader()
     for place in range(0, len(octets), step):
@@ -98,11 +106,11 @@ def origin(name, run):
 
 
 def chunked(start, end, run, step=None):
-    octets, chunks = start + run + end, Chunks(MalformedRequest, "the body")
+    octets, body = start + run + end, ChunkedBody(MalformedRequest, "the body", tuple)
     for place in range(0, len(octets), step or len(octets)):
-        chunks.feed(octets[place : place + (step or len(octets))])
-        while chunks.take() and chunks.more:
-            pass
+        body.take(octets[place : place + (step or len(octets))])
+        while body.more:
+            body.take(b"")
 
 
 def text(run):
@@ -168,13 +176,22 @@ CALLS = {
     "the weight of an Accept": lambda run: accepted(b"application/json;q" + run),
     "a Location": lambda run: VIEW.location(b"https://h" + run),
     "a Set-Cookie": lambda run: VIEW.cookie(b"a=b; " + run),
-    "an answer's Connection": lambda run: forwarded_answer(((b"Connection", run),), 200, b"1.1", VIEW, "s"),
+    "an answer's fields": lambda run: read_answer(b"X: a\r\n" + run),
+    "an answer's value": lambda run: read_answer(b"Content-Length: " + run),
+    "an answer's Connection as it is read": lambda run: read_answer(b"Connection: " + run),
+    "an answer's small fields": lambda run: read_answer(b"A:\r\n" * (len(run) // 8)),
+    "an answer's small folded lines": lambda run: read_answer(b"A:\r\n" + b" \r\n" * len(run)),
+    "an answer's head byte by byte": lambda run: read_answer(b"X: a" + run, step=1),
+    "an answer's Connection": lambda run: forwarded_answer(
+        parse_answer(b"HTTP/1.1 200 OK\r\nConnection: " + run + b"\r\n\r\n"), lambda: VIEW, "s"
+    ),
     "trailers": lambda run: trailer_fields(((b"Connection", run), (b"X", run))),
     "the end of a chunked body": partial(chunked, b"0\r\nX: ", b"\r\n\r\n"),
     "trailers byte by byte": partial(chunked, b"0\r\nX: ", b"\r\n\r\n", step=1),
     "a chunk's extension": partial(chunked, b"1;", b"\r\na\r\n"),
     "a chunk byte by byte": partial(chunked, b"ffff\r\n", b"", step=1),
     "small chunks": lambda run: chunked(b"", b"", b"1\r\na\r\n" * len(run)),
+    "small chunks to be changed": lambda run: chunked(b"", b"", b"01;\r\na\r\n" * len(run)),
     "a 101": lambda run: check_acceptance(b"1.1", ((b"Upgrade", run), (b"Connection", run)), b"", ()),
     "frames": lambda run: FrameWalker(masked=False).walk(run),
     "small frames": lambda run: FrameWalker(masked=True).walk(b"\x82\x80abcd" * len(run)),

@@ -16,13 +16,13 @@ from esxiproxy.authenticators.client_name import UNREADABLE, GroupSource, NameSo
 from esxiproxy.authenticators.keys import REAUTHENTICATION
 from esxiproxy.authenticators.loggable import loggable
 from esxiproxy.authenticators.revocation import ListUnusable, RevocationList, check_revocation, read_lists
-from esxiproxy.authenticators.watched_files import WatchedFiles
 from esxiproxy.core.config.file_path import file_path
 from esxiproxy.core.errors import AccessDenied, ServiceUnavailable
 from esxiproxy.core.http.request import Request
 from esxiproxy.core.routing import Principal
 from esxiproxy.interfaces import IAuthenticator, IReauthenticator
 from esxiproxy.plugins import AUTHENTICATOR, BadValue, Context, Key, Names, SectionValues, Type, choice
+from esxiproxy.plugins.watched_files import WatchedFiles
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,14 +55,19 @@ class ClientCert:
         self._groups = groups
         self._crl = crl
         self._time_of_day = time_of_day
-        self._lists: tuple[RevocationList, ...] | None = read_lists(crl)
+        self._lists: tuple[RevocationList, ...] | None = None
         self._logged = ""
-        if crl:
-            WatchedFiles(crl, context, partial(read_lists, crl), self._loaded, self._failed)
+        self._files = WatchedFiles(crl, context, partial(read_lists, crl), self._loaded, self._failed)
+
+    async def ready(self) -> None:
+        """Read the lists of revoked certificates.  Raise BadValue if they cannot be used."""
+        if self._crl and self._files.value is None:
+            self._lists = await self._files.current()
 
     async def authenticate(self, request: Request) -> Principal | None:
         if request.certificate is None:
             return None
+        await self.ready()
         try:
             return self._principal(request.certificate)
         except ListUnusable as error:

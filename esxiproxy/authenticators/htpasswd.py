@@ -19,7 +19,6 @@ from esxiproxy.authenticators.login_store import USER_REMOVED
 from esxiproxy.authenticators.login_throttle import LoginThrottle
 from esxiproxy.authenticators.password_checks import PasswordChecks
 from esxiproxy.authenticators.password_file import PasswordFileError, Passwords, read_passwords
-from esxiproxy.authenticators.watched_files import WatchedFiles
 from esxiproxy.core.errors import AccessDenied
 from esxiproxy.core.http.basic import basic_challenge, basic_credentials
 from esxiproxy.core.http.request import Request
@@ -29,6 +28,7 @@ from esxiproxy.core.session.command import Selector, SelectorKind
 from esxiproxy.core.session.connection_limits import client_network
 from esxiproxy.interfaces import IAuthenticator, IPasswordCheck, IReauthenticator
 from esxiproxy.plugins import AUTHENTICATOR, BadValue, Context, Key, Names, SectionValues, path, plain
+from esxiproxy.plugins.watched_files import WatchedFiles
 
 _REALM = re.compile(r"[ !#-\[\]-~]{1,64}")
 _CONSUMED = frozenset({b"authorization"})
@@ -65,9 +65,14 @@ class Htpasswd:
         self._field = basic_challenge(realm)
         self._on_removed = on_removed
         throttle = LoginThrottle(context.state, f"{context.section} failed logins", time_of_day)
-        self._checks = PasswordChecks(read_passwords(file), context, throttle)
+        self._checks = PasswordChecks(Passwords({}), context, throttle)
         self._opening: OrderedDict[str, PasswordHash] = OrderedDict()
-        WatchedFiles([file], context, partial(read_passwords, file), self._loaded, self._failed)
+        self._files = WatchedFiles([file], context, partial(read_passwords, file), self._loaded, self._failed)
+
+    async def ready(self) -> None:
+        """Read the file.  Raise BadValue if it has mistakes."""
+        if self._files.value is None:
+            self._checks.replace(await self._files.current())
 
     async def authenticate(self, request: Request) -> Principal | None:
         try:
@@ -76,6 +81,7 @@ class Htpasswd:
             raise self._refused(str(error)) from None
         if credentials is None:
             return None
+        await self.ready()
         network = client_network(request.client.host)
         known = await self._checks.check(credentials.name, credentials.password, network or _NO_NETWORK)
         if known is None:
@@ -94,6 +100,7 @@ class Htpasswd:
 
         ``network`` is that of the client.  Raises AccessDenied for a network with too many failed logins.
         """
+        await self.ready()
         known = await self._checks.check(name, password, network or _NO_NETWORK)
         return None if known is None else Principal(name)
 
@@ -109,8 +116,13 @@ class Htpasswd:
         return Principal(remembered.name) if known is not None and known == remembered.password_hash else None
 
     def is_removed(self, name: str) -> bool:
-        """Return whether the logins of a user end because the file does not have the user."""
-        return self._on_removed is OnRemoved.END and name not in self._users
+        """Return whether the logins of a user end because the file does not have the user.
+
+        No user is removed before the file was read.
+        """
+        if self._on_removed is OnRemoved.KEEP or self._files.value is None:
+            return False
+        return name not in self._users
 
     @property
     def _users(self) -> Mapping[str, PasswordHash]:

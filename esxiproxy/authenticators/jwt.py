@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from zope.interface import implementer
 
@@ -16,10 +15,11 @@ from esxiproxy.authenticators.keys import REAUTHENTICATE, REAUTHENTICATE_GRACE
 from esxiproxy.core.config.errors import shown
 from esxiproxy.core.config.file_path import file_path
 from esxiproxy.core.config.key import CERTIFICATES
+from esxiproxy.core.config.url import service_url
 from esxiproxy.core.errors import AccessDenied
 from esxiproxy.core.http.head import RequestHead
 from esxiproxy.core.http.request import Request
-from esxiproxy.core.jwks import ALGORITHMS, SYMMETRIC, BadKeys, Jwk, KeySet, read_jwks
+from esxiproxy.core.jwks import ALGORITHMS, SYMMETRIC, BadKeys, Jwk, KeySet, missing_package, read_jwks
 from esxiproxy.core.login_token import (
     InvalidToken,
     TokenHeader,
@@ -47,7 +47,6 @@ from esxiproxy.plugins import (
 BEARER = b""
 """The place of a token in the Authorization field.  Every other place is the name of a cookie."""
 _COOKIE_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
-_VISIBLE = re.compile(r"[!-~]+")
 _INVALID = (b"WWW-Authenticate", b'Bearer error="invalid_token"')
 _CHALLENGE = Challenge(((b"WWW-Authenticate", b"Bearer"),))
 
@@ -166,9 +165,8 @@ class JwtAuthenticator:
 
 def _key(header: TokenHeader, keys: KeySet) -> Jwk | None:
     """Return the key of a token, or None if its id is unknown.  Raises InvalidToken."""
-    if header.kid is not None:
-        return keys.get(header.kid)
-    if (key := keys.only(header.algorithm)) is None:
+    key = keys.find(header.kid, header.algorithm)
+    if key is None and header.kid is None:
         raise InvalidToken("the token names no key, and its algorithm has not exactly one")
     return key
 
@@ -285,10 +283,8 @@ class JwtType:
                 yield "algorithms", f"{secret} needs a file of keys: a secret does not belong to a URL"
         elif settings["ca"] is not None:
             yield "ca", "not used: keys is a file. Remove ca"
-        try:
-            import jwt  # noqa: F401
-        except ImportError:
-            yield "type", "jwt needs PyJWT, which is not installed: pip install 'esxiproxy[auth]'"
+        if (text := missing_package(self.name)) is not None:
+            yield "type", text
             return
         if isinstance(location, Path):
             try:
@@ -321,18 +317,7 @@ def _location(text: str, folder: Path) -> Path | str:
     """Return the path of a file, or a URL.  Raises BadValue."""
     if "://" not in text:
         return file_path(text, folder)
-    try:
-        url = urlsplit(text)
-        host, _port = url.hostname, url.port
-    except ValueError:
-        raise BadValue(f"{shown(text)} is no URL: write https://HOST/PATH") from None
-    if "@" in url.netloc:
-        raise BadValue("the URL has a user name or a password, which would not be sent: remove it")
-    if url.scheme != "https" or not host or not _VISIBLE.fullmatch(text):
-        raise BadValue(f"{shown(text)} is no https URL: write https://HOST/PATH, or the path of a file")
-    if "#" in text:
-        raise BadValue("the URL has a fragment (#), which is not sent: remove it")
-    return text
+    return service_url(text, ("https",), "https://HOST/PATH, or the path of a file")
 
 
 def _text(text: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import urlsplit
@@ -14,6 +15,7 @@ from esxiproxy.core.errors import ServiceUnavailable, SessionError
 from esxiproxy.core.jwks import MAX_DOCUMENT, BadKeys, KeySet, parse_jwks, read_jwks
 from esxiproxy.core.routing import Identity
 from esxiproxy.plugins import Context
+from esxiproxy.plugins.watched_files import WatchedFiles
 
 MAX_AGE = 600.0
 """Seconds after which a fetched document is fetched again."""
@@ -51,41 +53,32 @@ class KeySetFile:
 
     def __init__(self, path: Path, algorithms: Collection[str], context: Context) -> None:
         self._path = path
-        self._algorithms = algorithms
         self._context = context
-        self._reads = self._newest = 0
-        self.loaded: KeySet | None = None
-        context.watch(path, self._changed)
+        self._files = WatchedFiles(
+            [path], context, partial(read_jwks, path, algorithms), self._log_skipped, self._refused
+        )
+
+    @property
+    def loaded(self) -> KeySet | None:
+        return self._files.value
 
     async def ready(self) -> None:
-        await self._read()
+        self._log_skipped(await self._files.current())
 
     async def current(self) -> KeySet:
-        if self.loaded is None:
-            try:
-                await self._read()
-            except BadKeys as error:
-                raise ServiceUnavailable(f"no keys for tokens: {error}") from None
-        if self.loaded is None:
-            raise ServiceUnavailable(f"no keys for tokens: {self._path.name} was not read yet")
-        return self.loaded
+        try:
+            return await self._files.current()
+        except BadKeys as error:
+            raise ServiceUnavailable(f"no keys for tokens: {error}") from None
 
     async def after_unknown(self) -> KeySet:
         return await self.current()
 
-    def _changed(self) -> None:
-        Deferred.fromCoroutine(self._read()).addErrback(self._refused)
-
-    async def _read(self) -> None:
-        self._reads += 1
-        number = self._reads
-        found: KeySet = await self._context.in_thread(read_jwks, self._path, self._algorithms)
-        if number > self._newest:  # a read that began later may have ended first
-            self._newest, self.loaded = number, found
-            _log_skipped(self._context, found, self._path.name)
+    def _log_skipped(self, found: KeySet) -> None:
+        _log_skipped(self._context, found, self._path.name)
 
     def _refused(self, failure: Failure) -> None:
-        if isinstance(failure.value, BadKeys | SessionError):
+        if isinstance(failure.value, BadKeys):
             self._context.log.error(
                 "[{section}] refused the new version of its keys, the old one stays: {reason}",
                 section=self._context.section,

@@ -17,8 +17,8 @@ from esxiproxy.core.config.errors import shown
 from esxiproxy.core.config.key import CERTIFICATES
 from esxiproxy.core.errors import AccessDenied, ServiceUnavailable, SessionError
 from esxiproxy.core.http.request import Request
-from esxiproxy.core.jwks import Jwk
-from esxiproxy.core.login_token import InvalidToken, TokenHeader, TokenRules, token_header, verified_claims
+from esxiproxy.core.jwks import Jwk, missing_package
+from esxiproxy.core.login_token import InvalidToken, TokenRules, token_header, verified_claims
 from esxiproxy.core.oidc import (
     DISCOVERY,
     MAX_DOCUMENT,
@@ -151,8 +151,7 @@ class OidcProvider:
             raise InvalidToken("the token's algorithm is not allowed")
         assert self._keys is not None, "the endpoints are known"
         for keys in (self._keys.current, self._keys.after_unknown):
-            found = await keys()
-            if (key := _named(header, found.get, found.only)) is not None:
+            if (key := (await keys()).find(header.kid, header.algorithm)) is not None:
                 return key
         raise InvalidToken("the token's key is not known")
 
@@ -268,10 +267,8 @@ class OidcType:
 
     def conflicts(self, settings: SectionValues, names: Names) -> Iterator[tuple[str, str]]:
         """Yield a missing PyJWT, and a secret that cannot be read."""
-        try:
-            import jwt  # noqa: F401
-        except ImportError:
-            yield "type", "oidc needs PyJWT, which is not installed: pip install 'esxiproxy[auth]'"
+        if (text := missing_package(self.name)) is not None:
+            yield "type", text
         try:
             _read_secret(settings["client_secret_file"])
         except BadValue as error:
@@ -280,12 +277,6 @@ class OidcType:
     def create(self, settings: SectionValues, context: Context) -> OidcProvider:
         """Return the provider."""
         return OidcProvider(settings, context)
-
-
-def _named(
-    header: TokenHeader, get: Callable[[str], Jwk | None], only: Callable[[str], Jwk | None]
-) -> Jwk | None:
-    return only(header.algorithm) if header.kid is None else get(header.kid)
 
 
 def _read_secret(file: Path) -> str:

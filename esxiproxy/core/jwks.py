@@ -71,12 +71,13 @@ class KeySet:
     keys: Mapping[str, Jwk]
     skipped: tuple[str, ...] = ()
 
-    def get(self, kid: str) -> Jwk | None:
-        """Return the key of this id, or None."""
-        return self.keys.get(kid)
+    def find(self, kid: str | None, algorithm: str) -> Jwk | None:
+        """Return the key of a token, or None.
 
-    def only(self, algorithm: str) -> Jwk | None:
-        """Return the key of this algorithm if there is exactly one, else None."""
+        A token without ``kid`` has the key of its algorithm if there is exactly one.
+        """
+        if kid is not None:
+            return self.keys.get(kid)
         found = [key for key in self.keys.values() if key.algorithm == algorithm]
         return found[0] if len(found) == 1 else None
 
@@ -87,6 +88,15 @@ class KeySet:
 
 class _Skipped(Exception):
     """A key that cannot be used, and the reason."""
+
+
+def missing_package(type_name: str) -> str | None:
+    """Return why a type whose keys are used by PyJWT cannot be used here, or None if it can."""
+    try:
+        import jwt as jwt
+    except ImportError:
+        return f"the type {type_name} needs the package PyJWT: pip install 'esxiproxy[auth]'"
+    return None
 
 
 def read_jwks(path: Path, algorithms: Collection[str], private: bool = False) -> KeySet:

@@ -63,15 +63,6 @@ LinkKeys = Mapping[str, LinkKey]
 """Keys by their ids; never empty."""
 
 
-def missing_package() -> str | None:
-    """Return why links cannot be used on this machine, or None if they can."""
-    try:
-        import jwt as jwt
-    except ImportError:
-        return "needs the package PyJWT: pip install 'esxiproxy[auth]'"
-    return None
-
-
 def read_keys(path: Path) -> LinkKeys:
     """Return the keys in a JWK Set or in a folder.  Raises InvalidKeys.
 

@@ -6,10 +6,10 @@ import json
 import re
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
 from types import MappingProxyType
-from typing import Any
 
-from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -21,6 +21,7 @@ from esxiproxy.core.errors import AccessDenied, LinkInvalid, LinkRevoked
 from esxiproxy.core.http.link_place import LinkPlace, PlaceKind, offered, without_link
 from esxiproxy.core.http.paths import ambiguous
 from esxiproxy.core.http.request import Request
+from esxiproxy.core.jwks import missing_package
 from esxiproxy.core.link import (
     LEEWAY,
     MAX_REUSES,
@@ -30,7 +31,7 @@ from esxiproxy.core.link import (
     read_claims,
     unsealed_claims,
 )
-from esxiproxy.core.link_keys import InvalidKeys, LinkKeys, missing_package, read_keys
+from esxiproxy.core.link_keys import InvalidKeys, LinkKeys, read_keys
 from esxiproxy.core.networks import Networks
 from esxiproxy.core.routing import Destination, Identity, Principal, Route, TCPAddress, Upstream, Verify
 from esxiproxy.core.sealing import key_of
@@ -46,6 +47,7 @@ from esxiproxy.plugins import (
     path,
     plain,
 )
+from esxiproxy.plugins.watched_files import WatchedFiles
 
 OPAQUE_SPACE = "links"
 """The space of the state with the sealed claims of opaque links, by the digests of the links."""
@@ -78,13 +80,15 @@ class LinkRouter:
         self._opaque: bool = settings["opaque"]
         self._template = context.upstreams[settings["template"]]
         self._networks = networks_of(settings)
-        self._path = settings["keys"]
-        self._keys: LinkKeys = read_keys(self._path)
-        self._reading = 0
+        keys: Path = settings["keys"]
+        self._files = WatchedFiles([keys], context, partial(read_keys, keys), self._loaded, self._failed)
         self.ambient = self._place.kind is PlaceKind.COOKIE
         secret = self._place.secret
         self.secrets: tuple[tuple[str, bytes], ...] = () if secret is None else (secret,)
-        context.watch(self._path, self._read_again)
+
+    async def ready(self) -> None:
+        """Read the keys.  Raise InvalidKeys if they cannot be used."""
+        await self._files.current()
 
     async def route(self, request: Request, principal: Principal) -> Route | None:
         text = self._place.find(request)
@@ -117,7 +121,7 @@ class LinkRouter:
 
     async def _verified(self, text: bytes) -> Link:
         if not self._opaque:
-            claims = claims_in(text, self._keys, self._issuer, self._audience)
+            claims = claims_in(text, await self._files.current(), self._issuer, self._audience)
         else:
             opaque, well_formed = opaque_in(text)
             stored = await self._context.state.get(OPAQUE_SPACE, key_of(opaque))
@@ -143,29 +147,17 @@ class LinkRouter:
             link=link.id,
         )
 
-    def _read_again(self) -> None:
-        """Read the keys in a thread after a change; those of a version with mistakes are not used."""
-        self._reading += 1
-        number = self._reading
+    def _loaded(self, keys: LinkKeys) -> None:
+        self._context.log.info(
+            "[{section}] read its {count} keys again", section=self._context.section, count=len(keys)
+        )
 
-        def use(keys: LinkKeys) -> None:
-            if number == self._reading:  # a later version may have been read before
-                self._keys = keys
-                self._context.log.info(
-                    "[{section}] read its {count} keys again",
-                    section=self._context.section,
-                    count=len(keys),
-                )
-
-        def refuse(failure: Failure) -> None:
-            self._context.log.error(
-                "[{section}] keeps the keys that it has: {error}",
-                section=self._context.section,
-                error=str(failure.value),
-            )
-
-        reading: Deferred[Any] = self._context.in_thread(read_keys, self._path)
-        reading.addCallbacks(use, refuse)
+    def _failed(self, failure: Failure) -> None:
+        self._context.log.error(
+            "[{section}] keeps the keys that it has: {error}",
+            section=self._context.section,
+            error=str(failure.value),
+        )
 
 
 def destination_of(link: Link, template: Upstream, networks: Networks) -> Destination:
@@ -247,8 +239,8 @@ class LinksType:
     def conflicts(self, settings: SectionValues, names: Names) -> Iterator[tuple[str, str]]:
         """Yield the mistakes of a section: its template, its keys, a missing package."""
         yield from template_conflicts("template", settings, names)
-        if (text := missing_package()) is not None:
-            yield "type", f"the type links {text}"
+        if (text := missing_package(self.name)) is not None:
+            yield "type", text
             return
         try:
             keys = read_keys(settings["keys"])

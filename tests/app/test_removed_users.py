@@ -31,7 +31,9 @@ class Scene(World):
         super().__init__("authenticator staff")
         file = folder / "users"
         file.write_text(line("bob", "secret"))
-        plugin = Plugin("authenticator staff", Htpasswd(file, self.context, on_removed=on_removed))
+        staff = Htpasswd(file, self.context, on_removed=on_removed)
+        result(staff.ready())
+        plugin = Plugin("authenticator staff", staff)
         others = {"authenticator sso": Plugin("authenticator sso", object())}
         self.service = RemovedUsers(self.state, {plugin.section: plugin, **others}, self.clock)
         self.told = []
@@ -96,11 +98,15 @@ def test_the_admin_process_looks_for_them_when_it_starts(tmp_path):
     )
     control = SimpleNamespace(identity=ProcessIdentity("proxy-a", "run-1", "admin", 2))
     sites = PrivateSites(tmp_path, 0)
-    host = AdminHost(load(tmp_path / "proxy.ini"), lambda state: control, FakeReactor(), {}, sites=sites)
+    reactor = FakeReactor(runs_calls=False)
+    host = AdminHost(load(tmp_path / "proxy.ini"), lambda state: control, reactor, {}, sites=sites)
     store = LoginStore(host.state, "authenticator login", 9e4, None, ["authenticator staff"])
     for name in ("alice", "bob"):
         result(Deferred.fromCoroutine(store.create(Principal(name, authenticator="authenticator staff"))))
     host.startService()
+    reactor.run_until(lambda: host.ready.called)
+    assert len(result(host.state.items(LOGINS, "", 10))) == 2, "the file of users is read first"
+    result(Deferred.fromCoroutine(host.open()))
     (kept,) = result(host.state.items(LOGINS, "", 10))
     assert StoredLogin.parse(kept[1]).principal.name == "bob"
     host.stopService()

@@ -5,6 +5,7 @@ import pytest
 from esxiproxy.authenticators.htpasswd import Htpasswd
 from esxiproxy.authenticators.keys import OnRemoved
 from tests.authenticators.world import USERS, World
+from tests.support.outcome import result
 
 
 @pytest.fixture
@@ -21,7 +22,11 @@ def file(tmp_path):
 
 @pytest.fixture
 def users(world, file):
-    return Htpasswd(file, world.context, on_removed=OnRemoved.END, time_of_day=world.time_of_day)
+    """The authenticator, which has read its file."""
+    found = Htpasswd(file, world.context, on_removed=OnRemoved.END, time_of_day=world.time_of_day)
+    result(found.ready())
+    world.calls = 0
+    return found
 
 
 @pytest.fixture

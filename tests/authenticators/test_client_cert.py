@@ -72,9 +72,15 @@ def world():
     return World("authenticator certs")
 
 
+def made(world, *arguments, **more):
+    """An authenticator that has read its files."""
+    found = ClientCert(world.context, *arguments, time_of_day=world.time_of_day, **more)
+    result(found.ready())
+    return found
+
+
 def identify(world, der, **more):
-    authenticator = ClientCert(world.context, time_of_day=world.time_of_day, **more)
-    return result(authenticator.authenticate(request(certificate=der)))
+    return result(made(world, **more).authenticate(request(certificate=der)))
 
 
 def refused(authenticator, der):
@@ -126,7 +132,7 @@ def test_a_part_of_the_certificate_is_the_name(world, source):
 @pytest.mark.parametrize("source", NAMES)
 def test_a_certificate_without_this_part_is_refused(world, source):
     others = certificate((ORG, "Lab"))
-    text = refused(ClientCert(world.context, NameSource(source), time_of_day=world.time_of_day), others)
+    text = refused(made(world, NameSource(source)), others)
     assert text == f"the client's certificate has no {source}, which is its name here"
 
 
@@ -160,13 +166,13 @@ BAD_NAMES = {
 @pytest.mark.filterwarnings("ignore:Attribute's length:UserWarning")
 @pytest.mark.parametrize("attributes", BAD_NAMES, ids=map(str, range(len(BAD_NAMES))))
 def test_a_name_that_is_not_clear_is_refused(world, attributes):
-    authenticator = ClientCert(world.context, time_of_day=world.time_of_day)
+    authenticator = made(world)
     assert BAD_NAMES[attributes] in refused(authenticator, certificate(*attributes))
 
 
 @pytest.mark.parametrize("value", [b"\x13\x03abc", b"\x0c\x02\xff\xff", b"\x05\x00"])
 def test_a_principal_name_that_is_no_text_is_refused(world, value):
-    authenticator = ClientCert(world.context, NameSource.UPN, time_of_day=world.time_of_day)
+    authenticator = made(world, NameSource.UPN)
     der = certificate((CN, "x"), names=[x509.OtherName(UPN, value)])
     assert refused(authenticator, der) == "san:upn of the client's certificate cannot be read"
 
@@ -186,24 +192,24 @@ def test_a_long_principal_name_is_read(world):
 
 
 def test_two_alternative_names_are_refused(world):
-    authenticator = ClientCert(world.context, NameSource.DNS, time_of_day=world.time_of_day)
+    authenticator = made(world, NameSource.DNS)
     der = certificate((CN, "x"), names=[x509.DNSName("a"), x509.DNSName("b")])
     assert "has 2 names in san:dns" in refused(authenticator, der)
 
 
 def test_a_group_with_control_characters_is_refused(world):
-    authenticator = ClientCert(world.context, groups=GroupSource.UNIT, time_of_day=world.time_of_day)
+    authenticator = made(world, groups=GroupSource.UNIT)
     assert "subject:OU" in refused(authenticator, certificate((CN, "alice"), (OU, "a\x1bb")))
 
 
 @pytest.mark.parametrize("der", [b"", b"\x30\x00", ALICE[:-1], ALICE + b"x"])
 def test_a_certificate_that_cannot_be_read_is_refused(world, der):
-    authenticator = ClientCert(world.context, time_of_day=world.time_of_day)
+    authenticator = made(world)
     assert refused(authenticator, der) == "the client's certificate cannot be read"
 
 
 def test_a_refusal_is_logged_with_the_subject(world):
-    authenticator = ClientCert(world.context, NameSource.DNS, time_of_day=world.time_of_day)
+    authenticator = made(world, NameSource.DNS)
     with process_log() as lines:
         refused(authenticator, certificate((CN, "al\x1bice"), serial=0xABC))
     assert lines == [
@@ -219,7 +225,7 @@ def test_a_refusal_is_logged_with_the_subject(world):
 def test_a_revoked_certificate_is_refused(world, tmp_path, encoding):
     path = tmp_path / "crl"
     path.write_bytes(crl(9, 8, encoding=encoding))
-    authenticator = ClientCert(world.context, crl=(path,), time_of_day=world.time_of_day)
+    authenticator = made(world, crl=(path,))
     assert (
         refused(authenticator, certificate((CN, "alice"), serial=8)) == "the client's certificate is revoked"
     )
@@ -229,7 +235,7 @@ def test_a_revoked_certificate_is_refused(world, tmp_path, encoding):
 def test_a_file_may_have_the_lists_of_several_issuers(world, tmp_path):
     other, path = x509_name((CN, "Other")), tmp_path / "crl"
     path.write_bytes(crl(8) + b"text\n" + crl(7, issuer=other))
-    authenticator = ClientCert(world.context, crl=(path,), time_of_day=world.time_of_day)
+    authenticator = made(world, crl=(path,))
     assert result(authenticator.authenticate(request(certificate=ALICE))).name == "alice"
     assert "is revoked" in refused(authenticator, certificate((CN, "alice"), issuer=other))
     unknown = certificate((CN, "alice"), issuer=x509_name((CN, "Third")))
@@ -239,7 +245,7 @@ def test_a_file_may_have_the_lists_of_several_issuers(world, tmp_path):
 def test_a_list_of_another_key_of_the_issuer_does_not_apply(world, tmp_path):
     path = tmp_path / "crl"
     path.write_bytes(crl(extensions=[(x509.AuthorityKeyIdentifier(b"new", None, None), False)]))
-    authenticator = ClientCert(world.context, crl=(path,), time_of_day=world.time_of_day)
+    authenticator = made(world, crl=(path,))
     assert "no list" in refused(authenticator, certificate((CN, "alice"), key_id=b"old"))
     for key_id in (b"new", None):
         der = certificate((CN, "alice"), key_id=key_id)
@@ -253,7 +259,7 @@ def test_an_expired_list_refuses_all_and_is_logged_once(world, tmp_path):
     path, other = tmp_path / "crl", tmp_path / "other"
     path.write_bytes(crl(end=2 * HOUR))
     other.write_bytes(crl(issuer=x509_name((CN, "Other")), end=HOUR / 2))
-    authenticator = ClientCert(world.context, crl=(path, other), time_of_day=world.time_of_day)
+    authenticator = made(world, crl=(path, other))
     assert result(authenticator.authenticate(request(certificate=ALICE))).name == "alice"
     world.clock.advance(1800)
     with process_log() as lines:
@@ -268,14 +274,14 @@ def test_an_expired_list_refuses_all_and_is_logged_once(world, tmp_path):
 
 def test_a_list_that_is_not_valid_yet_refuses_all(world, tmp_path):
     (tmp_path / "crl").write_bytes(crl(start=HOUR / 2))
-    authenticator = ClientCert(world.context, crl=(tmp_path / "crl",), time_of_day=world.time_of_day)
+    authenticator = made(world, crl=(tmp_path / "crl",))
     assert refused(authenticator, ALICE) == UNCLEAR
 
 
 def test_a_list_that_becomes_unreadable_refuses_all_until_it_can_be_read(world, tmp_path):
     path = tmp_path / "crl"
     path.write_bytes(crl())
-    authenticator = ClientCert(world.context, crl=(path,), time_of_day=world.time_of_day)
+    authenticator = made(world, crl=(path,))
     with process_log() as lines:
         world.change(path, crl()[:100])
         assert refused(authenticator, ALICE) == UNCLEAR == refused(authenticator, ALICE)
@@ -327,7 +333,7 @@ def test_a_list_for_client_certificates_is_accepted(world, tmp_path):
 def test_a_login_ends_with_its_certificate_or_its_revocation(world, tmp_path):
     path = tmp_path / "crl"
     path.write_bytes(crl(end=10 * HOUR))
-    authenticator = ClientCert(world.context, crl=(path,), time_of_day=world.time_of_day)
+    authenticator = made(world, crl=(path,))
     first = request(certificate=ALICE)
     principal = result(authenticator.authenticate(first))
     remembered = authenticator.remember(first, principal)
@@ -344,7 +350,7 @@ def test_a_login_ends_with_its_certificate_or_its_revocation(world, tmp_path):
 def test_without_a_valid_list_a_login_cannot_be_checked(world, tmp_path):
     path = tmp_path / "crl"
     path.write_bytes(crl(end=HOUR / 2))
-    authenticator = ClientCert(world.context, crl=(path,), time_of_day=world.time_of_day)
+    authenticator = made(world, crl=(path,))
     remembered = authenticator.remember(request(certificate=ALICE), None)
     world.clock.advance(1800)
     with pytest.raises(ServiceUnavailable):

@@ -149,6 +149,7 @@ def test_a_removed_user_cannot_log_in_and_its_consoles_end(world, users, file):
 
 def test_consoles_of_a_removed_user_stay_by_default(world, file):
     users = Htpasswd(file, world.context, time_of_day=world.time_of_day)
+    login(users)
     world.change(file, "")
     assert world.ended == [] and refused(users, password="secret").status_code == 401
 
@@ -203,16 +204,41 @@ def test_a_change_during_the_reading_is_read_too(world, users, file):
 
 
 def test_a_change_is_not_lost_when_no_thread_is_free(world, file):
-    answers = [fail(LimitReached("64 calls wait"))]
+    answers = []
     context = replace(
         world.context,
         in_thread=lambda call, *more: answers.pop() if answers else succeed(call(*more)),
     )
     users = Htpasswd(file, context, time_of_day=world.time_of_day)
+    result(users.ready())
+    answers.append(fail(LimitReached("64 calls wait")))
     world.change(file, line("bob", "x"))
     assert "alice" in users._users
     world.clock.advance(1)
     assert list(users._users) == ["bob"]
+
+
+def test_the_file_is_read_in_a_thread_before_the_first_use(world, file):
+    users = Htpasswd(file, world.context, on_removed=OnRemoved.END, time_of_day=world.time_of_day)
+    assert world.calls == 0 and not users.is_removed("alice"), "no user is removed before that"
+    world.hold = True
+    outcome, ready = started(users.authenticate(request(basic("alice", "secret")))), started(users.ready())
+    world.change(file, line("bob", "x"))
+    assert outcome == ready == [] and len(world.held) == 2, "a change waits for the first reading"
+    world.hold = False
+    file.write_text(USERS)
+    world.run()
+    assert (outcome, ready) == ([ALICE], [None])
+    file.write_text(line("bob", "x"))
+    world.clock.advance(1)
+    assert users.is_removed("alice") and not users.is_removed("bob")
+
+
+def test_a_file_with_mistakes_refuses_the_start(world, file):
+    file.write_text("no colon")
+    users = Htpasswd(file, world.context, time_of_day=world.time_of_day)
+    with pytest.raises(BadValue, match="line 1: has no colon"):
+        result(users.ready())
 
 
 # Reauthentication

@@ -267,14 +267,11 @@ def test_a_login_ends_with_its_token_or_its_key(tmp_path):
     assert (remembered.expires, remembered.key.kid) == (NOW + 300, "rsa")
     assert result(live.reauthenticate(remembered)) is principal
     path = tmp_path / "keys.json"
-    path.write_bytes(jwks(jwk(RSA, "rsa"), jwk(EC, "new")))
-    scene.watched[path]()
+    scene.change(path, jwks(jwk(RSA, "rsa"), jwk(EC, "new")))
     assert result(live.reauthenticate(remembered)) is principal
-    path.write_bytes(jwks(jwk(OTHER_RSA, "rsa"), jwk(EC, "new")))
-    scene.watched[path]()
+    scene.change(path, jwks(jwk(OTHER_RSA, "rsa"), jwk(EC, "new")))
     assert result(live.reauthenticate(remembered)) is None
-    path.write_bytes(KEYS)
-    scene.watched[path]()
+    scene.change(path, KEYS)
     now[0] = NOW + 299
     assert result(live.reauthenticate(remembered)) is principal
     now[0] = NOW + 300
@@ -296,12 +293,10 @@ def test_a_bad_version_of_the_file_is_refused_and_the_old_one_stays(tmp_path):
     live = make(tmp_path, scene=scene)
     path = tmp_path / "keys.json"
     for content, reason in ((b"{", "no JSON"), (jwks(), "no usable key"), (None, "no such file")):
-        path.unlink() if content is None else path.write_bytes(content)
-        scene.watched[path]()
+        scene.change(path, content)
         assert "old one stays" in scene.lines[-1] and reason in scene.lines[-1]
         assert result(live.authenticate(bearer(token()))).name == "alice"
-    path.write_bytes(jwks(jwk(EC, "ec"), {"kty": "future"}))
-    scene.watched[path]()
+    scene.change(path, jwks(jwk(EC, "ec"), {"kty": "future"}))
     assert "'future' is not supported" in scene.lines[-1]
     with pytest.raises(AccessDenied, match="not known"):
         result(live.authenticate(bearer(token())))

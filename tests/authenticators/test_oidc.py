@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 import time
 from base64 import urlsafe_b64encode
 from typing import Any
@@ -12,6 +13,7 @@ from urllib.parse import parse_qs, urlsplit
 import oidc_provider_mock
 import pytest
 
+from esxiproxy.authenticators import jwt
 from esxiproxy.authenticators.oidc import DISCOVERY_AGE, RETRY_INTERVAL, TYPE, OidcProvider
 from esxiproxy.core.config.key import SectionKind
 from esxiproxy.core.config.plugin_type import Names, settings_of
@@ -253,6 +255,20 @@ def test_check_names_mistakes(tmp_path: Any, make: Any) -> None:
         )
         ((key, text),) = TYPE.conflicts(settings, Names())
         assert key == "client_secret_file" and problem in text
+
+
+@pytest.mark.parametrize("plugin", [TYPE, jwt.TYPE], ids=lambda plugin: plugin.name)
+def test_a_missing_package_is_named(tmp_path: Any, monkeypatch: Any, plugin: Any) -> None:
+    monkeypatch.setitem(sys.modules, "jwt", None)
+    (tmp_path / "secret").write_text("x")
+    texts = {
+        "oidc": {"client_id": CLIENT, "client_secret_file": "secret"},
+        "jwt": {"keys": "keys", "audience": "consoles"},
+    }
+    section = {"issuer": ISSUER, **texts[plugin.name]}
+    found = plugin.conflicts(settings_of(plugin, SectionKind.AUTHENTICATOR, section, tmp_path), Names())
+    text = f"the type {plugin.name} needs the package PyJWT: pip install 'esxiproxy[auth]'"
+    assert list(found) == [("type", text)]
 
 
 class MockHttp:

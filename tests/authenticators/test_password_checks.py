@@ -20,6 +20,7 @@ from tests.authenticators.world import (
     started,
 )
 from tests.support.logs import process_log
+from tests.support.outcome import result
 
 # The slow-down
 
@@ -224,17 +225,28 @@ def test_one_of_two_equal_clients_can_disconnect(world, users):
     assert second == [ALICE]
 
 
+def failing(world, file, error):
+    """An authenticator that has read its file, and whose next call of a thread fails."""
+    errors = []
+    in_thread = world.context.in_thread
+    context = replace(
+        world.context, in_thread=lambda *call: fail(errors.pop()) if errors else in_thread(*call)
+    )
+    users = Htpasswd(file, context, time_of_day=world.time_of_day)
+    result(users.ready())
+    errors.append(error)
+    return users
+
+
 def test_threads_that_are_busy_refuse_the_login(world, file):
-    busy = replace(world.context, in_thread=lambda *_: fail(LimitReached("64 calls wait")))
-    users = Htpasswd(file, busy, time_of_day=world.time_of_day)
+    users = failing(world, file, LimitReached("64 calls wait"))
     with pytest.raises(LimitReached):
         login(users)
     assert not world.memory.items  # no failure of the client
 
 
 def test_an_error_of_a_library_is_logged_and_raised(world, file):
-    broken = replace(world.context, in_thread=lambda *_: fail(MemoryError("no memory")))
-    users = Htpasswd(file, broken, time_of_day=world.time_of_day)
+    users = failing(world, file, MemoryError("no memory"))
     with process_log() as lines, pytest.raises(MemoryError):
         login(users)
     assert lines == ["[authenticator users] cannot check a password"]

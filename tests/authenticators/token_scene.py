@@ -6,7 +6,7 @@ import hashlib
 import hmac
 import json
 from base64 import urlsafe_b64encode
-from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import jwt
@@ -24,6 +24,7 @@ from esxiproxy.core.login_token import TokenRules
 from esxiproxy.core.peer_address import PeerAddress
 from esxiproxy.interfaces import Answer
 from esxiproxy.plugins import Context
+from esxiproxy.plugins.watched_files import SETTLE
 from tests.support.outcome import result
 
 NOW = 1_800_000_000.0
@@ -120,7 +121,6 @@ class Scene:
         self.http = FakeHttp(*answers)
         self.lines: list[str] = []
         self.watched: dict[Any, Any] = {}
-        self.calls: Counter[str] = Counter()
         self.context = Context(
             section="authenticator sso",
             clock=self.clock,
@@ -134,8 +134,13 @@ class Scene:
             end_sessions=None,  # type: ignore[arg-type]
         )
 
+    def change(self, path: Path, content: bytes | None) -> None:
+        """Write a file, or remove it with None, and let the authenticator read it."""
+        path.unlink() if content is None else path.write_bytes(content)
+        self.watched[path]()
+        self.clock.advance(SETTLE)
+
     def in_thread(self, call: Any, *arguments: Any) -> Deferred[Any]:
-        self.calls[call.__name__] += 1
         return maybeDeferred(call, *arguments)
 
 

@@ -7,7 +7,6 @@ from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.task import Clock
 from twisted.logger import Logger
 
-from esxiproxy.authenticators.watched_files import SETTLE
 from esxiproxy.core.apr1 import apr1
 from esxiproxy.core.config.key import SectionKind
 from esxiproxy.core.config.plugin_type import Names, settings_of
@@ -17,6 +16,7 @@ from esxiproxy.core.http.request import Request
 from esxiproxy.core.peer_address import PeerAddress
 from esxiproxy.core.routing import Principal
 from esxiproxy.plugins import Context
+from esxiproxy.plugins.watched_files import SETTLE
 from esxiproxy.state.memory import Memory, MemoryState
 from tests.support.outcome import result
 

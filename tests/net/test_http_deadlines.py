@@ -68,6 +68,17 @@ def test_an_idle_upstream_connection_has_its_own_time():
     assert scene.connector.dials == 2
 
 
+def test_the_time_of_an_idle_upstream_connection_begins_again_after_each_request():
+    scene = HttpScene(keepalive_timeout=60)
+    for _ in range(3):
+        scene.ask(get())
+        scene.answer(OK)
+        scene.advance(40)
+    assert scene.connector.dials == 1 and not scene.host.saw_fin
+    scene.advance(21)
+    assert scene.host.saw_fin or scene.host.ended
+
+
 def test_an_upstream_has_its_time_to_answer():
     scene = HttpScene(response_timeout=60)
     scene.ask(get())
@@ -75,6 +86,34 @@ def test_an_upstream_has_its_time_to_answer():
     assert not scene.client.received
     scene.advance(2)
     refused(scene, 504, "UpstreamTimeout")
+
+
+def test_each_request_has_its_own_time():
+    """One timer serves all requests of a connection."""
+    scene = HttpScene(response_timeout=60, keepalive_timeout=600)
+    scene.ask(get())
+    scene.answer(OK)
+    scene.advance(50)
+    scene.clear()
+    scene.ask(get())
+    scene.advance(59)
+    assert not scene.client.received and len(scene.records) == 1
+    scene.advance(2)
+    assert read(scene.client.received).status == 504 and scene.records[-1].error == "UpstreamTimeout"
+
+
+def test_a_request_may_have_less_time_than_the_one_before():
+    scene = HttpScene(response_timeout=60)
+    scene.ask(get())
+    scene.answer(OK)
+    scene.router.upstream = type(scene.router.upstream)(
+        "esxi2", "192.0.2.11", 80, secure=False, overrides={"response_timeout": 5.0}
+    )
+    scene.clear()
+    scene.ask(get())
+    scene.advance(6)
+    assert read(scene.client.received).status == 504
+    assert "sent nothing for 5 s" in scene.records[-1].detail
 
 
 def test_interim_answers_are_signs_of_life():

@@ -14,6 +14,7 @@ from esxiproxy.core.peer_address import PeerAddress
 from esxiproxy.core.routing import Principal, Upstream, Verify
 from esxiproxy.core.sealing import key_of
 from esxiproxy.plugins import Context
+from esxiproxy.plugins.watched_files import SETTLE
 from esxiproxy.routers.links import OPAQUE_SPACE, TYPE, LinkRouter
 from tests.state.world import MemoryWorld
 from tests.support.links import AUDIENCE, ISSUER, claims, key_folder
@@ -36,6 +37,7 @@ class LinkScene:
         self.watched = []
         self.logged = []
         self.threads = maybeDeferred
+        self.clock = Clock()
         self.now = self.world.time_of_day() + 10
 
     def settings(self, **changed):
@@ -51,7 +53,7 @@ class LinkScene:
     def router(self, **changed):
         context = Context(
             section="router issued",
-            clock=Clock(),
+            clock=self.clock,
             state=self.state,
             upstreams={each.name: each for each in (ESXI, PINNED, PLAIN)},
             http=None,
@@ -61,7 +63,14 @@ class LinkScene:
             watch=lambda path, changed: self.watched.append((path, changed)),
             end_sessions=None,
         )
-        return LinkRouter(self.settings(**changed), context, lambda: self.now)
+        router = LinkRouter(self.settings(**changed), context, lambda: self.now)
+        result(router.ready())
+        return router
+
+    def change(self):
+        """Let the last router read the keys again."""
+        self.watched[-1][1]()
+        self.clock.advance(SETTLE)
 
     def link(self, kid="ed", **changed):
         return make_token(claims(self.now, **changed), read_keys(self.keys)[kid])

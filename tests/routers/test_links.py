@@ -6,7 +6,14 @@ import shutil
 import pytest
 from twisted.internet.defer import Deferred, fail
 
-from esxiproxy.core.errors import AccessDenied, LinkExpired, LinkInvalid, LinkRevoked, StateUnavailable
+from esxiproxy.core.errors import (
+    AccessDenied,
+    LimitReached,
+    LinkExpired,
+    LinkInvalid,
+    LinkRevoked,
+    StateUnavailable,
+)
 from esxiproxy.core.link import LEEWAY, new_id
 from esxiproxy.core.link_keys import read_keys
 from esxiproxy.core.routing import Identity, Principal, TCPAddress, Verify
@@ -232,16 +239,16 @@ def test_the_attributes_name_the_place_of_a_link(scene):
 
 def test_keys_are_read_again(scene):
     router, old = scene.router(), scene.link()
-    ((path, changed),) = scene.watched
+    ((path, _changed),) = scene.watched
     assert path == scene.keys
     shutil.copy(scene.keys / "ec.es256.pem", scene.keys / "new.es256.pem")
     new = scene.link("new")
     with pytest.raises(LinkInvalid):
         routed(router, new)
-    changed()
+    scene.change()
     assert routed(router, new) and routed(router, old)
     (scene.keys / "ed.eddsa.pem").unlink()
-    changed()
+    scene.change()
     with pytest.raises(LinkInvalid):
         routed(router, old)
 
@@ -249,27 +256,37 @@ def test_keys_are_read_again(scene):
 def test_a_bad_version_keeps_the_old_keys(scene):
     router, link = scene.router(), scene.link()
     (scene.keys / "bad.eddsa.pem").write_text("-----BEGIN PRIVATE KEY-----\nSECRET\n")
-    scene.watched[0][1]()
+    scene.change()
     assert routed(router, link)
     (event,) = scene.logged
     assert event["log_level"].name == "error" and "bad.eddsa.pem" in event["error"]
     assert "SECRET" not in str(event["error"])
 
 
-def test_an_older_reading_does_not_replace_a_later_one(scene):
+def test_a_change_during_the_reading_is_read_too(scene):
     running = []
     router = scene.router()
     scene.threads = lambda call, *arguments: running.append(Deferred()) or running[-1]
     before, link = read_keys(scene.keys), scene.link()
-    scene.watched[0][1]()
-    scene.watched[0][1]()
+    scene.change()
+    scene.change()
+    (first,) = running
+    first.callback({"ec": before["ec"]})
+    with pytest.raises(LinkInvalid):
+        routed(router, link)
+    scene.clock.advance(1)
     running[1].callback({"ed": before["ed"]})
-    running[0].callback({"ec": before["ec"]})
     assert routed(router, link)
 
 
 def test_a_full_thread_pool_keeps_the_keys(scene):
     router = scene.router()
-    scene.threads = lambda call, *arguments: fail(ValueError("64 calls are waiting"))
-    scene.watched[0][1]()
+    calls = []
+    scene.threads = lambda call, *arguments: calls.append(call) or fail(LimitReached("64 calls are waiting"))
+    scene.change()
+    assert routed(router, scene.link()) and len(calls) == 1
+    scene.clock.advance(1)
+    assert len(calls) == 2, "the change is not lost"
+    scene.threads = lambda call, *arguments: fail(ValueError("a bug"))
+    scene.clock.advance(1)
     assert routed(router, scene.link()) and len(scene.logged) == 1

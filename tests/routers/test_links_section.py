@@ -4,6 +4,7 @@ import shutil
 from types import SimpleNamespace
 
 import pytest
+from twisted.internet.defer import maybeDeferred
 
 from esxiproxy.core.config.errors import BadValue, ConfigError
 from esxiproxy.core.config.key import SectionKind
@@ -12,6 +13,7 @@ from esxiproxy.core.config.plugin_type import Names, settings_of
 from esxiproxy.routers.links import TYPE, LinkRouter
 from tests.routers.link_scene import ESXI, LinkScene
 from tests.support.config import ini, listener, router, template
+from tests.support.outcome import result
 from tests.support.plugin_types import PluginType, types
 
 
@@ -113,12 +115,17 @@ def test_a_state_that_a_restart_loses_is_a_warning(scene):
 
 def test_create_makes_the_router(scene):
     context = SimpleNamespace(
-        section="router issued", state=scene.state, upstreams={"esxi": ESXI}, watch=lambda *_: None
+        section="router issued",
+        state=scene.state,
+        upstreams={"esxi": ESXI},
+        watch=lambda *_: None,
+        in_thread=maybeDeferred,
     )
-    assert isinstance(TYPE.create(scene.settings(), context), LinkRouter)
+    router = TYPE.create(scene.settings(), context)
+    assert isinstance(router, LinkRouter)
     shutil.rmtree(scene.keys)
     with pytest.raises(ValueError, match="No such file"):
-        TYPE.create(scene.settings(), context)
+        result(router.ready())
 
 
 def test_the_section_is_reported_with_its_line(scene):

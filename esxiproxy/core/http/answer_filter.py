@@ -7,8 +7,10 @@ forwarded as they are received.
 from __future__ import annotations
 
 from collections.abc import Awaitable
-from typing import Any, Protocol
+from typing import Protocol
 
+from esxiproxy.core.http.answer_head import AnswerHead
+from esxiproxy.core.http.body import Body
 from esxiproxy.core.http.head import Fields
 from esxiproxy.core.http.request import Request
 from esxiproxy.core.routing import Principal, Upstream
@@ -58,21 +60,41 @@ class AnswerFilters(Protocol):
 
 
 class HeldAnswer:
-    """The head and the body of an answer that its filter has not passed on yet."""
+    """The head and the body of an answer that its filter has not passed on yet.
 
-    def __init__(self, head: Any) -> None:
+    ``payload`` reads the body for the filter.  ``framed`` reads the same bytes for the client, who gets them
+    if the filter changes nothing.  ``is_complete`` is whether the filter has taken the whole answer.
+    """
+
+    def __init__(self, head: AnswerHead, payload: Body, framed: Body) -> None:
         self.head = head
+        self.payload = payload
+        self.framed = framed
         self.is_complete = False
-        self._pieces: list[bytes] = []
+        self._payload: list[bytes] = []
+        self._framed: list[bytes] = []
 
-    def add(self, octets: bytes) -> None:
-        """Add the next bytes of the body."""
-        self._pieces.append(octets)
+    def take(self, octets: bytes) -> bytes:
+        """Add the next bytes of the answer, and return those of the body."""
+        taken = self.payload.take(octets)
+        self._framed.append(self.framed.take(octets))
+        self._payload.append(taken)
+        return taken
+
+    def end(self, clean: bool) -> None:
+        """Note the end of the upstream's connection.  Raise UpstreamLost for an incomplete answer."""
+        self.payload.end(clean)
+        self._framed.append(self.framed.end(clean))
 
     @property
     def body(self) -> bytes:
         """The body so far."""
-        return b"".join(self._pieces)
+        return b"".join(self._payload)
+
+    @property
+    def unchanged(self) -> bytes:
+        """The body so far, framed for the client."""
+        return b"".join(self._framed)
 
 
 def uncompressed_request(fields: Fields) -> Fields:

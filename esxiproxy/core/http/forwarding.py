@@ -1,24 +1,31 @@
 """One HTTP exchange without I/O, which turns bytes of one side into bytes for the other side.
 
-``h11`` frames both sides, with one ``h11.Connection`` for each side and request.  Bytes behind a request are
-returned, so that :mod:`esxiproxy.core.http.head` checks every head of a connection.
+Each head is read once and written once.  :mod:`esxiproxy.core.http.head` has checked the request's, and
+:mod:`esxiproxy.core.http.answer_head` reads the response's.  Bytes behind a request are returned, so that
+every head of a connection is checked.
 """
 
 from __future__ import annotations
 
-from contextlib import suppress
-from typing import Any
-
-import h11
+from functools import partial
 
 from esxiproxy.core.errors import BodyTooLarge, MalformedRequest, UpstreamInvalid, UpstreamLost
 from esxiproxy.core.http.answer_filter import AnswerFilter, HeldAnswer, changed_fields
-from esxiproxy.core.http.chunks import Chunks
-from esxiproxy.core.http.head import MAX_HEAD, Fields
-from esxiproxy.core.http.message import check_answer, forwarded_answer, trailer_fields
+from esxiproxy.core.http.answer_head import AnswerHead, AnswerHeadReader, Framing
+from esxiproxy.core.http.body import Body, FixedBody, OpenBody
+from esxiproxy.core.http.chunked_body import ChunkedBody
+from esxiproxy.core.http.head import Fields, RequestHead, tokens
+from esxiproxy.core.http.head_writer import answer_head, request_head
+from esxiproxy.core.http.message import LazyRewriter, forwarded_answer, plain_answer, trailer_fields
 from esxiproxy.core.http.request import Request
-from esxiproxy.core.http.response_reader import MAX_ANSWER_HEAD, ResponseReader
-from esxiproxy.core.http.rewriting import ResponseRewriter
+
+_CHUNKED, _CLOSE = b"Transfer-Encoding: chunked\r\n", b"Connection: close\r\n"
+_CONNECTION_LINES = {
+    (chunked, closing): _CHUNKED * chunked + _CLOSE * closing
+    for chunked in (False, True)
+    for closing in (False, True)
+}
+"""The lines of the client's connection: is the body chunked, and is the connection closed after it."""
 
 
 class Forwarding:
@@ -26,20 +33,24 @@ class Forwarding:
 
     ``dropped_trailers`` are the names (lower case) of trailer fields of the request that are not forwarded.
 
+    ``expects_continue``
+        whether the client waits for a 100 before it sends its body (RFC 9110 10.1.1).
     ``request_complete``, ``started``, ``response_complete``
         whether the request is complete, the response's head was sent to the client, the response is complete.
+    ``response_started``
+        whether the upstream has sent any byte for this request.
     ``delimited``
         whether the client detects an incomplete response by its framing, without the end of the connection.
     ``trailing_data``
         the bytes that the client sent behind its request.
     ``closing``
-        whether the response announces the end of the connection.
+        whether the response announces the end of the client's connection.
     ``status``
         the status of the response, 0 before it; with a filter, that of the whole response that was held.
     ``is_event_stream``
         whether the response is a stream of events, which may last for any time.
-    ``octets_up``, ``octets_down``
-        bytes of the two bodies so far, without their framing.
+    ``request_body``, ``response_body``
+        the bodies that are passed on, None for a request without one and before the response's head.
     """
 
     def __init__(
@@ -50,92 +61,84 @@ class Forwarding:
     ) -> None:
         self._head = head = request.head
         self._session = request.session
-        self._max_body = max_body
-        self._dropped_trailers = dropped_trailers
-        self._chunked: Chunks | None = None
-        if head.values(b"transfer-encoding"):
-            self._chunked = Chunks(MalformedRequest, "the request's body")
-        self._server = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD)
-        self._connect()
-        self._view: ResponseRewriter | None = None
+        self._is_old = head.version == (1, 0)
+        self.closing = self._is_old or _wants_close(head)
+        self.request_body = _request_body(head, max_body, dropped_trailers)
+        self.request_complete = self.request_body is None
+        self.expects_continue = not (self.request_complete or self._is_old) and _expects_continue(head)
+        self.trailing_data = b""
+        self.response_body: Body | None = None
+        self.response_started = self.started = self.response_complete = self.delimited = False
+        self.is_event_stream = False
+        self.status = 0
+        self._reader: AnswerHeadReader | None = None
+        self._answer: AnswerHead | None = None
+        self._rewriter: LazyRewriter | None = None
         self._more: Fields = ()
         self._filter: AnswerFilter | None = None
         self._held: HeldAnswer | None = None
-        self._made: list[bytes] = []
-        self.request_complete = self.started = self.response_complete = self.closing = self.delimited = False
-        self.is_event_stream = False
-        self.trailing_data = b""
-        self.status = 0
-        self.octets_up = self.octets_down = 0
-        length = head.value(b"content-length")
-        if max_body is not None and length is not None and int(length) > max_body:
-            raise BodyTooLarge(f"the body has more than {max_body} bytes")
-        self._server.receive_data(head.raw)
-        try:
-            event = self._server.next_event()
-        except h11.RemoteProtocolError:  # h11 accepts every head that passed the strict parser
-            event = None
-        if not isinstance(event, h11.Request):
-            raise MalformedRequest("the request head cannot be read")
+        self._made = b""
+        self._changed_octets = 0
+        self._upstream_ended = False
 
     @property
-    def expects_continue(self) -> bool:
-        """Whether the client waits for a 100 before it sends its body (RFC 9110 10.1.1)."""
-        return self._server.they_are_waiting_for_100_continue
+    def octets_up(self) -> int:
+        """Bytes of the request's body so far, without their framing."""
+        return 0 if self.request_body is None else self.request_body.octets
 
     @property
-    def response_started(self) -> bool:
-        """Whether the upstream has sent any byte for this request."""
-        return self._reader.started
+    def octets_down(self) -> int:
+        """Bytes of the response's body that the client gets so far, without their framing."""
+        return self._changed_octets if self.response_body is None else self.response_body.octets
 
     @property
     def more_request(self) -> bool:
         """Whether ``take_request(b"")`` has to read further chunks of the request's body in another turn."""
-        return self._chunked is not None and self._chunked.more
+        return self.request_body is not None and self.request_body.more
 
     @property
     def more_answer(self) -> bool:
         """Whether ``take_answer(b"")`` has to read further chunks of the response's body in another turn."""
-        return self._reader.more
+        body = self._source
+        return body is not None and body.more
 
     @property
     def keeps_client(self) -> bool:
         """Whether the client's connection may be used for another request."""
-        states = self._server.states
-        return not self.closing and states[h11.CLIENT] is h11.DONE and states[h11.SERVER] is h11.DONE
+        return self.request_complete and self.response_complete and not self.closing
 
     @property
     def keeps_upstream(self) -> bool:
         """Whether the upstream's connection may be used for another request."""
-        states, (beyond, ended) = self._client.states, self._client.trailing_data
-        both_done = states[h11.CLIENT] is h11.DONE and states[h11.SERVER] is h11.DONE
-        return both_done and not beyond and not ended
+        body, answer = self._source, self._answer
+        if body is None or answer is None or not self.request_complete or self._upstream_ended:
+            return False
+        return body.is_complete and not body.trailing and not answer.closes
+
+    @property
+    def _source(self) -> Body | None:
+        """The body that reads the upstream's bytes, if a response has begun."""
+        return self.response_body if self._held is None else self._held.payload
 
     def begin(
         self,
         target: bytes,
         fields: Fields,
-        view: ResponseRewriter,
+        rewriter: LazyRewriter,
         more: Fields = (),
         answer_filter: AnswerFilter | None = None,
     ) -> bytes:
         """Return the head of the request for the upstream.
 
         ``more`` are fields that the response to the client gets in addition.  ``answer_filter`` may change
-        the response.  A second call prepares a second attempt on another connection.
+        the response.  A second call prepares a second attempt on another connection.  Raise ValueError for a
+        target or a field with an illegal byte.
         """
-        self._connect()
-        self._view, self._more = view, more
+        self._rewriter, self._more = rewriter, more
         self._filter, self._held = answer_filter, None
-        request = h11.Request(method=self._head.method, target=target, headers=list(fields))
-        octets = self._client.send(request)
-        if self.request_complete:  # a request is repeated only if it has no body
-            octets += self._client.send(h11.EndOfMessage())
-        return octets
-
-    def _connect(self) -> None:
-        self._client = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_ANSWER_HEAD)
-        self._reader = ResponseReader(self._client, self._head.method == b"HEAD")
+        self._reader = None
+        self.response_started = self._upstream_ended = False
+        return request_head(self._head.method, target, fields)
 
     # The request
 
@@ -144,43 +147,19 @@ class Forwarding:
 
         Raise MalformedRequest or BodyTooLarge.
         """
-        if self.request_complete:
+        body = self.request_body
+        if body is None or self.request_complete:
             self.trailing_data += octets
             return b""
-        if self._chunked is not None:
-            self._chunked.feed(octets)
-            octets = self._chunked.take()
-            if self._chunked.is_invalid:
-                self._chunked.take()
-        if octets:
-            self._server.receive_data(octets)
-        sent: list[bytes] = []
-        try:
-            while not self.request_complete:
-                event = self._server.next_event()
-                if event is h11.NEED_DATA or event is h11.PAUSED:
-                    break
-                self._request_event(event, sent)
-        except h11.RemoteProtocolError:
-            raise MalformedRequest("the request's body is not framed as its head says")
-        return b"".join(sent)
-
-    def _request_event(self, event: Any, sent: list[bytes]) -> None:
-        if isinstance(event, h11.Data):
-            self.octets_up += len(event.data)
-            if self._max_body is not None and self.octets_up > self._max_body:
-                raise BodyTooLarge(f"the body has more than {self._max_body} bytes")
-            sent.append(self._up(event))
-        elif isinstance(event, h11.EndOfMessage):
+        sent = body.take(octets)
+        if body.octets or body.is_complete:
+            self.expects_continue = False
+        if body.is_invalid:
+            body.take(b"")
+        if body.is_complete:
             self.request_complete = True
-            self.trailing_data = self._server.trailing_data[0]
-            trailers = tuple(event.headers.raw_items())
-            sent.append(self._up(h11.EndOfMessage(headers=trailer_fields(trailers, self._dropped_trailers))))
-
-    def _up(self, event: Any) -> bytes:
-        with suppress(h11.LocalProtocolError):  # the upstream has ended the exchange, so the rest is dropped
-            return bytes(self._client.send(event))
-        return b""
+            self.trailing_data, body.trailing = body.trailing, b""
+        return sent
 
     # The answer
 
@@ -193,29 +172,26 @@ class Forwarding:
         """Return the response with this body, the result of the filter, for the client."""
         held, self._held, self._filter = self._held, None, None
         assert held is not None and held.is_complete
-        head = held.head
-        fields = changed_fields(tuple(head.headers.raw_items()), len(body))
-        octets = self._response(
-            h11.Response(
-                status_code=head.status_code,
-                headers=list(fields),
-                reason=head.reason,
-                http_version=head.http_version,
-            )
-        )
-        self.octets_down += len(body)
+        fields = changed_fields(held.head.fields, len(body))
+        has_body = held.head.framing is not Framing.NONE
+        sent = self._begin_response(held.head.with_body(fields))
+        self._changed_octets = len(body) if has_body else 0
         self.response_complete = True
-        return octets + self._server.send(h11.Data(data=body)) + self._server.send(h11.EndOfMessage())
+        return sent + body if has_body else sent
 
     def take_answer(self, octets: bytes) -> bytes:
         """Add bytes from the upstream and return the bytes for the client.  Raise UpstreamInvalid."""
-        self._reader.feed(octets)
-        return self._answer()
+        if octets:
+            self.response_started = True
+        body = self.response_body
+        if body is not None:
+            return self._take_body(body, octets)
+        return self._take_heads(octets) if self._held is None else self._hold(self._held, octets)
 
     def left(self) -> bytes:
         """Return the bytes for the client that ``take_answer`` had produced when it raised."""
-        made, self._made = self._made, []
-        return b"".join(made)
+        made, self._made = self._made, b""
+        return made
 
     def upstream_ended(self, clean: bool) -> bytes:
         """Note the end of the upstream's connection and return the last bytes for the client.
@@ -223,100 +199,160 @@ class Forwarding:
         ``clean`` is whether it ended with a FIN and not with a reset.  Raise UpstreamLost if the response is
         incomplete.
         """
+        self._upstream_ended = True
+        held, body = self._held, self.response_body
+        if body is not None:
+            sent = body.end(clean)
+            self.response_complete = True
+            return sent
+        if held is not None:
+            if held.is_complete:
+                return b""
+            held.end(clean)
+            return self._judge(held, b"")
         if not clean:
             raise UpstreamLost("the upstream's connection was reset before the answer was complete")
-        self._reader.end()
-        try:
-            sent = self._answer()
-        except UpstreamInvalid:
-            raise UpstreamLost("the upstream ended the connection before the answer was complete")
-        if not self.response_complete and self.unfiltered_body is None:
-            raise UpstreamLost("the upstream ended the connection without an answer")
-        return sent
+        raise UpstreamLost("the upstream ended the connection without an answer")
 
-    def _answer(self) -> bytes:
-        try:
-            while not self.response_complete and self.unfiltered_body is None:
-                event = self._reader.next_event()
-                if event is h11.NEED_DATA or event is h11.PAUSED or isinstance(event, h11.ConnectionClosed):
-                    break
-                self._made.append(self._answer_event(event))
-        except h11.RemoteProtocolError:
-            raise UpstreamInvalid("the upstream's answer is no HTTP/1.1")
-        except h11.LocalProtocolError:
-            raise UpstreamInvalid("the upstream's answer has fields that cannot be passed on")
+    def _take_heads(self, octets: bytes) -> bytes:
+        """Read the heads of interim responses and of the response, and the body behind it."""
+        reader = self._reader
+        if reader is None:
+            self._reader = reader = AnswerHeadReader(self._head.method == b"HEAD")
+        reader.feed(octets)
+        while (head := reader.take()) is not None:
+            if head.status >= 200:
+                self._reader = None
+                return self._take_final(head, reader.rest)
+            self._made += self._interim(head)
         return self.left()
 
-    def _held_event(self, event: Any) -> bytes:
-        """Hold an event of a response for its filter, or return what the client gets with it."""
-        assert self._filter is not None
-        if self._held is None:
-            fields = tuple(event.headers.raw_items())
-            check_answer(event.http_version, fields)  # a changed answer has a framing of its own
-            if self._filter.takes(event.status_code, fields):
-                self._held = HeldAnswer(event)
-                return b""
-            self._filter = None
-            return self._response(event)
-        held = self._held
-        if isinstance(event, h11.Data):
-            octets = bytes(event.data)
-            held.add(octets)
-            if self._filter.feed(octets):
-                return b""
-            event = None
-        elif self._filter.feed(b""):
-            held.is_complete = True
-            self.status = held.head.status_code
+    def _interim(self, head: AnswerHead) -> bytes:
+        """Return an interim response for the client, nothing for HTTP/1.0 (RFC 9110 15.2)."""
+        if head.status == 101:
+            raise UpstreamInvalid("the upstream switched protocols, which the request did not ask for")
+        if self._is_old:
             return b""
-        self._filter = self._held = None
-        sent = self._response(held.head)
-        if body := held.body:
-            sent += self._answer_event(h11.Data(data=body))
-        return sent if event is None else sent + self._answer_event(event)
+        self.expects_continue = False
+        assert self._rewriter is not None, "the answer comes after the request"
+        return self._written(head, forwarded_answer(head, self._rewriter, self._session))
 
-    def _answer_event(self, event: Any) -> bytes:
-        if isinstance(event, h11.InformationalResponse):
-            if self._head.version == (1, 0):  # RFC 9110 15.2
-                return b""
-            fields = self._answer_fields(event)
-            return self._server.send(
-                h11.InformationalResponse(status_code=event.status_code, headers=fields, reason=event.reason)
-            )
+    def _take_final(self, head: AnswerHead, rest: bytes) -> bytes:
+        self._answer = head
+        body = self._response_body(head, payload_only=self._is_old)
         if self._filter is not None:
-            return self._held_event(event)
-        if isinstance(event, h11.Response):
-            return self._response(event)
-        if isinstance(event, h11.Data):
-            self.octets_down += len(event.data)
-            return self._server.send(h11.Data(data=event.data))
-        self.response_complete = True
-        return self._server.send(h11.EndOfMessage(headers=self._trailers(event)))
+            if self._filter.takes(head.status, head.fields):
+                self._held = HeldAnswer(head, self._response_body(head, payload_only=True), body)
+                return self._hold(self._held, rest)
+            self._filter = None
+        sent = self._made + self._begin_response(head)
+        self.response_body = body
+        if not rest and not body.is_complete:
+            self._made = b""
+            return sent
+        self._made = sent  # for the client, if the body is invalid
+        body_octets = self._take_body(body, rest)
+        return self.left() + body_octets
 
-    def _response(self, event: h11.Response) -> bytes:
-        fields = [*self._answer_fields(event), *self._more]
-        if self.closing or not self.request_complete:
+    def _take_body(self, body: Body, octets: bytes) -> bytes:
+        sent = body.take(octets)
+        if body.is_complete:
+            self.response_complete = True
+        elif body.is_invalid:
+            self._made += sent
+            body.take(b"")
+        return sent
+
+    def _hold(self, held: HeldAnswer, octets: bytes) -> bytes:
+        """Hold bytes of a response for its filter, and return all of them once it wants no more."""
+        return b"" if held.is_complete else self._judge(held, held.take(octets))
+
+    def _judge(self, held: HeldAnswer, payload: bytes) -> bytes:
+        """Pass the next bytes of the body to the filter, and all bytes to the client if it wants no more."""
+        assert self._filter is not None
+        wants = not payload or self._filter.feed(payload)
+        if wants and held.payload.is_invalid:
+            held.payload.take(b"")
+        if wants and held.payload.is_complete:
+            wants = self._filter.feed(b"")
+            if wants:
+                held.is_complete = True
+                self.status = held.head.status
+        if wants:
+            return self.left()
+        self._filter = self._held = None
+        self._made += self._begin_response(held.head) + held.unchanged
+        self.response_body = body = held.framed
+        self.response_complete = body.is_complete
+        if body.is_invalid:
+            body.take(b"")
+        return self.left()
+
+    def _response_body(self, head: AnswerHead, payload_only: bool) -> Body:
+        if head.framing is Framing.LENGTH:
+            return FixedBody(head.length)
+        if head.framing is Framing.CHUNKED:
+            answer = "the upstream's answer"
+            return ChunkedBody(UpstreamInvalid, answer, trailer_fields, payload_only=payload_only)
+        if head.framing is Framing.NONE:
+            return FixedBody(0)
+        return OpenBody(chunked=not payload_only)
+
+    def _begin_response(self, head: AnswerHead) -> bytes:
+        """Return the head of the response for the client, with the framing of its body."""
+        if self._more:
+            self._check_more()
+        status = head.status
+        chunked = not head.has_length and not self._is_old and status != 204 and status != 304
+        if not self.request_complete:
             # A client that has its response may never send the rest of its request.
             self.closing = True
-            fields.append((b"Connection", b"close"))
-        self.status = event.status_code
-        types = [value for name, value in event.headers if name == b"content-type"]
-        self.is_event_stream = any(value.lower().startswith(b"text/event-stream") for value in types)
-        response = h11.Response(status_code=event.status_code, headers=fields, reason=event.reason)
-        octets = self._server.send(response)
-        sized = any(name.lower() == b"content-length" for name, _ in fields)
-        self.delimited = sized or self._head.version != (1, 0)
+        framing = _CONNECTION_LINES[chunked, self.closing]
+        octets = None if self._more else plain_answer(head, self._session, framing)
+        if octets is None:
+            assert self._rewriter is not None, "the answer comes after the request"
+            fields = forwarded_answer(head, self._rewriter, self._session)
+            octets = self._written(head, [*fields, *self._more], framing)
+        self.status = status
+        self.delimited = head.has_length or not self._is_old
+        self.is_event_stream = head.is_event_stream
+        self.expects_continue = False
         self.started = True
         return octets
 
-    def _answer_fields(self, event: Any) -> list[tuple[bytes, bytes]]:
-        assert self._view is not None, "the answer comes after the request"
-        fields = tuple(event.headers.raw_items())
-        check_answer(event.http_version, fields)
-        return forwarded_answer(fields, event.status_code, event.http_version, self._view, self._session)
+    def _check_more(self) -> None:
+        """Raise UpstreamInvalid for an additional field that would change the framing of the response."""
+        for name, value in self._more:
+            key = name.lower()
+            if key in (b"content-length", b"transfer-encoding"):
+                raise UpstreamInvalid("the answer's additional fields cannot be passed on")
+            if key == b"connection" and b"close" in tokens([value]):
+                self.closing = True
 
-    def _trailers(self, event: h11.EndOfMessage) -> list[tuple[bytes, bytes]]:
-        """Return the trailer fields for the client, none for HTTP/1.0."""
-        if self._head.version == (1, 0) or self._head.method == b"HEAD":
-            return []
-        return trailer_fields(tuple(event.headers.raw_items()))
+    def _written(self, head: AnswerHead, fields: list[tuple[bytes, bytes]], framing: bytes = b"") -> bytes:
+        try:
+            return answer_head(head.status, head.reason, fields)[:-2] + framing + b"\r\n"
+        except ValueError:
+            raise UpstreamInvalid("the upstream's answer has fields that cannot be passed on") from None
+
+
+def _request_body(head: RequestHead, max_body: int | None, dropped_trailers: frozenset[bytes]) -> Body | None:
+    """Return the body of a request, or None if it has none.  Raise BodyTooLarge."""
+    named = head.named
+    if b"content-length" in named:
+        size = int(named[b"content-length"][0])
+        if max_body is not None and size > max_body:
+            raise BodyTooLarge(f"the body has more than {max_body} bytes")
+        return FixedBody(size) if size else None
+    if b"transfer-encoding" not in named:
+        return None
+    trailers = partial(trailer_fields, dropped=dropped_trailers)
+    return ChunkedBody(MalformedRequest, "the request's body", trailers, max_body)
+
+
+def _wants_close(head: RequestHead) -> bool:
+    return b"connection" in head.named and b"close" in head.tokens(b"connection")
+
+
+def _expects_continue(head: RequestHead) -> bool:
+    return b"expect" in head.named and b"100-continue" in head.tokens(b"expect")

@@ -86,9 +86,10 @@ def without_link(subprotocols: Sequence[bytes]) -> tuple[bytes | None, tuple[byt
     Of several links the first one counts.  The prefix may have any case, since what is not cut goes upstream.
     """
     links = [each[len(SUBPROTOCOL) :] for each in subprotocols if _has_link(each)]
-    others = tuple(each for each in subprotocols if not _has_link(each))
-    return links[0] if links else None, others
+    if not links:
+        return None, tuple(subprotocols)
+    return links[0], tuple(each for each in subprotocols if not _has_link(each))
 
 
 def _has_link(subprotocol: bytes) -> bool:
-    return subprotocol[: len(SUBPROTOCOL)].lower() == SUBPROTOCOL
+    return len(subprotocol) >= len(SUBPROTOCOL) and subprotocol[: len(SUBPROTOCOL)].lower() == SUBPROTOCOL

@@ -12,7 +12,7 @@ from urllib.parse import quote, unquote
 
 from esxiproxy.core.errors import AccessDenied
 from esxiproxy.core.http.head import Fields
-from esxiproxy.core.http.message import upstream_request
+from esxiproxy.core.http.message import LazyRewriter, upstream_request
 from esxiproxy.core.http.request import Request
 from esxiproxy.core.http.rewriting import ResponseRewriter
 from esxiproxy.core.routing import Destination, Principal, UnixAddress, Upstream
@@ -61,11 +61,11 @@ class Visitor:
 
 @dataclass(frozen=True, slots=True)
 class PortalRequest:
-    """A request for the portal: its target, its fields, and the rewriter of the answer."""
+    """A request for the portal: its target, its fields, and a function that returns the answer's rewriter."""
 
     target: bytes
     fields: Fields = field(repr=False)
-    rewriter: ResponseRewriter
+    rewriter: LazyRewriter
 
 
 def portal_destination(path: str) -> Destination:
@@ -77,9 +77,12 @@ def portal_destination(path: str) -> Destination:
 def portal_request(request: Request, principal: Principal | None) -> PortalRequest:
     """Return the request for the portal, with the fields that say who sends it."""
     target, fields, rewriter = upstream_request(request, _TEMPLATE, None, principal)
-    # The portal's cookies are Secure, whatever the listener is: browsers accept them from localhost as well.
-    rewriter = replace(rewriter, scheme=b"https")
-    return PortalRequest(target, (*fields, *visitor_fields(request, principal)), rewriter)
+
+    def secure_rewriter() -> ResponseRewriter:
+        # The portal's cookies are Secure on any listener: browsers accept them from localhost as well.
+        return replace(rewriter(), scheme=b"https")
+
+    return PortalRequest(target, (*fields, *visitor_fields(request, principal)), secure_rewriter)
 
 
 def visitor_fields(request: Request, principal: Principal | None) -> Fields:

@@ -14,7 +14,8 @@ _STRIPPED = bytes(range(0x21))
 # The beginning of a scheme or, for a browser, of an authority: no path of the proxy.
 _ELSEWHERE = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*:|[/\\]{2}")
 _LOCATIONS = frozenset({b"location", b"content-location"})
-_REWRITTEN = _LOCATIONS | {b"set-cookie"}
+REWRITTEN = _LOCATIONS | {b"set-cookie"}
+"""The fields, in lower case, that a ResponseRewriter may change."""
 _PORTS = {b"http": b"80", b"https": b"443"}
 _WEBSOCKET = {b"ws": b"http", b"wss": b"https"}
 """The HTTP scheme with the port and TLS of each WebSocket scheme (RFC 6455 3)."""
@@ -55,9 +56,10 @@ class ResponseRewriter:
 
     def response_fields(self, fields: Fields) -> list[tuple[bytes, bytes]]:
         """Return these fields as the client gets them, each Set-Cookie by itself."""
-        return [(name, self._value(name.lower(), value)) for name, value in fields]
+        return [(name, self.value(name.lower(), value)) for name, value in fields]
 
-    def _value(self, name: bytes, value: bytes) -> bytes:
+    def value(self, name: bytes, value: bytes) -> bytes:
+        """Return the value of the field with this name (lower case) as the client gets it."""
         if name in _LOCATIONS:
             return self.location(value)
         return self.cookie(value) if name == b"set-cookie" else value
@@ -161,4 +163,4 @@ def with_port(authority: bytes, scheme: bytes) -> bytes:
 
 def needs_rewriting(fields: Fields) -> bool:
     """Return whether a ResponseRewriter may change one of these fields."""
-    return any(name.lower() in _REWRITTEN for name, _ in fields)
+    return not REWRITTEN.isdisjoint([name.lower() for name, _ in fields])

@@ -96,6 +96,10 @@ class FrameWalker:
         """
         end = len(octets)
         position = self.left
+        if end >= 2 and not position and octets[0] & _CONTROL:
+            self.control = True
+            self.boundary = 0
+            return 0
         self.control = False
         if position > end or (position == end and end):
             self.left = position - end

@@ -89,7 +89,7 @@ class Frontend(Leg, WebSocketServerProtocol):
             backend.transport.abortConnection()
             return
         assert backend.acceptance is not None
-        self.walker = FrameWalker(masked=True, max_frame=self.session.limits.max_frame)
+        self.walker.max_frame = self.session.limits.max_frame
         assert self.session.principal is not None
         more = self.session.principal.response_fields
         self.transport.write(switching_head(self._upgrade, backend.acceptance, self.session.id, more))

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Protocol
 
 from autobahn.websocket.protocol import WebSocketProtocol
@@ -107,8 +106,10 @@ class Leg(AutobahnOptions, _Autobahn):
 
         Autobahn's method refuses unknown TLS transports, and sets up objects that are not used here.
         """
-        with suppress(AttributeError, OSError):  # a unix socket or a test's transport
+        try:  # noqa: SIM105 - `suppress` costs more than this call
             self.transport.setTcpNoDelay(True)
+        except (AttributeError, OSError):  # a unix socket or a test's transport
+            pass
         self.begin()
 
     def begin(self) -> None:
@@ -169,11 +170,12 @@ class Leg(AutobahnOptions, _Autobahn):
 
     def _control_received(self, opcode: int, payload: bytes) -> None:
         """Handle a control frame that arrived in one piece, as Autobahn handles the others."""
+        if opcode == CLOSE:  # the last frame of this leg, so it counts under no limit
+            self.onCloseFrame(int.from_bytes(payload[:2]) if payload else None, payload[2:])
+            return
         if self.relay is not None and not self.relay.spend_control(self):
             return
-        if opcode == CLOSE:
-            self.onCloseFrame(int.from_bytes(payload[:2]) if payload else None, payload[2:])
-        elif opcode == PING:
+        if opcode == PING:
             self.onPing(payload)
         else:
             self.onPong(payload)
@@ -252,8 +254,8 @@ class Leg(AutobahnOptions, _Autobahn):
 
     def send_close(self, close: Close) -> None:
         """Start or answer the closing handshake.  Leave out a code that may not be sent (RFC 6455 7.4)."""
-        code = close.code if close.code is not None and may_be_sent(close.code) else None
         if self.state == WebSocketProtocol.STATE_OPEN:
+            code = close.code if close.code is not None and may_be_sent(close.code) else None
             self.sendFrame(CLOSE, b"" if code is None else code.to_bytes(2) + close.reason)
             self.state = WebSocketProtocol.STATE_CLOSING
 
@@ -274,10 +276,11 @@ class Leg(AutobahnOptions, _Autobahn):
         reason = reasonRaw or b""
         if code is not None and not may_be_sent(code):
             return self._protocol_violation(f"invalid close code {code}")
-        try:
-            reason.decode("utf-8")
-        except UnicodeDecodeError:
-            return self._invalid_payload("close reason is no UTF-8")
+        if reason:
+            try:
+                reason.decode("utf-8")
+            except UnicodeDecodeError:
+                return self._invalid_payload("close reason is no UTF-8")
         self.ignores_input = True
         if self.relay is not None:
             self.relay.close_received(self, Close(code, reason))

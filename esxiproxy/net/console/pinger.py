@@ -17,6 +17,8 @@ from esxiproxy.net.sockets.tcp_info import tcp_info
 class Pinger:
     """Pings a leg every ``interval`` seconds, and calls ``dead`` if nothing follows within ``timeout``.
 
+    The first call of ``ping`` sends the first ping.
+
     Any received byte counts as an answer, not only the pong.  The timeout starts when the ping is written to
     the transport: after ``sendPing``, if a data frame is being written.  It is extended while the leg is
     paused or blocked, while the peer's TCP window is closed, and while the peer acknowledges queued bytes,
@@ -40,7 +42,7 @@ class Pinger:
         self._written_at = 0.0
         self.round_trip: float | None = None
         """Seconds between the last ping and its pong."""
-        self._next_call: IDelayedCall = clock.callLater(interval, self._ping)
+        self._next_call: IDelayedCall | None = None
         self._timeout_call: IDelayedCall | None = None
         self._progress: Progress | None = None
 
@@ -50,8 +52,9 @@ class Pinger:
             if call is not None and call.active():
                 call.cancel()
 
-    def _ping(self) -> None:
-        self._next_call = self._clock.callLater(self._interval, self._ping)
+    def ping(self) -> None:
+        """Send a ping now, and then one every ``interval`` seconds."""
+        self._next_call = self._clock.callLater(self._interval, self.ping)
         if self._timeout_call is not None:
             if not self._leg.heard:
                 return  # another ping would restart the timeout

@@ -17,16 +17,29 @@ from esxiproxy.core.errors import (
 )
 from esxiproxy.core.session.session import Session
 from esxiproxy.core.session.traffic import ConsoleTotals
-from esxiproxy.core.websocket.closing import Action, Close, Closing, ClosingPhase, LegAction, Side
+from esxiproxy.core.websocket.closing import (
+    CLIENT,
+    UPSTREAM,
+    Action,
+    Close,
+    Closing,
+    ClosingPhase,
+    LegAction,
+    Side,
+)
 from esxiproxy.core.websocket.control_budget import ControlBudget
 from esxiproxy.net.console.flow_control import LegFlowControl
 from esxiproxy.net.console.leg import CLOSE, Leg
 from esxiproxy.net.console.pinger import Pinger
 from esxiproxy.net.console.relayed_traffic import RelayedTraffic
-from esxiproxy.net.console.stall_detector import StallDetector
+from esxiproxy.net.console.stall_detector import StallDetector, check_interval
 from esxiproxy.net.sockets.linger import half_close
+from esxiproxy.net.sockets.progress import SOON
 from esxiproxy.net.sockets.tcp_keepalive import keep_alive
 from esxiproxy.net.sockets.timers import Timers
+
+_OPEN, _CARRYING, _CLOSED = ClosingPhase.OPEN, ClosingPhase.CARRYING, ClosingPhase.CLOSED
+_SEND_CLOSE, _DROP, _LINGER = LegAction.SEND_CLOSE, LegAction.DROP, LegAction.LINGER
 
 _IDLE_CHECKS = 10
 """Checks within ``idle_timeout``; an idle session is detected by one such part late."""
@@ -49,47 +62,37 @@ class Relay:
         totals: ConsoleTotals,
     ) -> None:
         self.session = session
-        self.legs = {Side.CLIENT: client, Side.UPSTREAM: upstream}
+        self.legs = {CLIENT: client, UPSTREAM: upstream}
+        self._client, self._upstream = client, upstream
         self._clock = clock
         self._ended = ended
         self._closing = Closing()
-        self._budgets = {side: ControlBudget(clock.seconds) for side in Side}
+        self._budgets: dict[Side, ControlBudget] = {}
         self._pingers: dict[Side, Pinger] = {}
         self._timers = Timers(clock)
         self._flow_controls: dict[Side, LegFlowControl] = {}
         self._totals = totals
         self._traffic = RelayedTraffic(self.legs, self._flow_controls, clock, totals)
         self._deadline = 0.0
-        self._armed_phase = ClosingPhase.OPEN
+        self._armed_phase = _OPEN
 
     def start(self) -> None:
         """Join the legs, and start the timers and the pings of the session."""
-        for side, leg in self.legs.items():
-            leg.peer_leg = leg.sink = self.legs[side.other]
+        client, upstream = self._client, self._upstream
+        client.peer_leg = client.sink = upstream
+        upstream.peer_leg = upstream.sink = client
+        client.relay = upstream.relay = self
         limits = self.session.limits
-        stalled = self._on_write_stall  # one bound method, since there are thousands of sessions
-        for side, leg in self.legs.items():
-            leg.relay = self
-            flow_control = LegFlowControl(
-                leg, self.legs[side.other], self._clock, limits.stall_timeout, stalled
-            )
-            self._flow_controls[side] = flow_control
-            flow_control.install()
-            keep_alive(leg.transport, limits.tcp_keepalive)
-        detector = StallDetector(
-            self.legs,
-            self._clock,
-            self._timers,
-            limits,
-            self._on_queue_stall,
-            self._on_keepalive_timeout,
-            self._traffic.look,
-        )
-        detector.start()
-        self._traffic.watched_by(detector)
+        self._install_flow_control(client, upstream)
+        self._install_flow_control(upstream, client)
+        keep_alive(client.transport, limits.tcp_keepalive)
+        keep_alive(upstream.transport, limits.tcp_keepalive)
+        self._timers.arm("send queues", check_interval(limits), self._check_send_queues)
         self.session.traffic = self._traffic
-        self._start_pinger(Side.CLIENT, limits.ping_interval)
-        self._start_pinger(Side.UPSTREAM, limits.upstream_ping_interval)
+        if limits.ping_interval is not None:
+            self._timers.arm("client ping", limits.ping_interval, self._start_pinger, CLIENT)
+        if limits.upstream_ping_interval is not None:
+            self._timers.arm("upstream ping", limits.upstream_ping_interval, self._start_pinger, UPSTREAM)
         if limits.max_lifetime is not None:
             lasted = f"the session lasted for {limits.max_lifetime:g} s"
             error = LifetimeReached(lasted, timeout="max_lifetime")
@@ -97,10 +100,31 @@ class Relay:
         if limits.idle_timeout is not None:
             self._timers.arm("idle", limits.idle_timeout / _IDLE_CHECKS, self._check_idle, self.octets, 1)
 
+    def _install_flow_control(self, leg: Leg, peer: Leg) -> None:
+        flow_control = LegFlowControl(
+            leg, peer, self._clock, self.session.limits.stall_timeout, self._on_write_stall
+        )
+        self._flow_controls[leg.side] = flow_control
+        flow_control.install()
+
+    def _check_send_queues(self) -> None:
+        """Make the stall detector, which most sessions end before, and check the queues with it."""
+        detector = StallDetector(
+            self.legs,
+            self._clock,
+            self._timers,
+            self.session.limits,
+            self._on_queue_stall,
+            self._on_keepalive_timeout,
+            self._traffic.look,
+        )
+        self._traffic.watched_by(detector)
+        detector.check()
+
     @property
     def octets(self) -> int:
         """The bytes relayed so far in both directions."""
-        return sum(leg.octets for leg in self.legs.values())
+        return self._client.octets + self._upstream.octets
 
     # Events of a leg
 
@@ -113,24 +137,26 @@ class Relay:
     def faulted(self, leg: Leg, error: SessionError) -> None:
         """Handle a protocol error of this leg's remote end."""
         side = leg.side
-        if self._closing.phase is ClosingPhase.OPEN:
+        if self._closing.phase is _OPEN:
             self.session.failed(error, side.value)
         self._perform(self._closing.faulted(side, error))
 
     def lost(self, leg: Leg) -> None:
         """Handle the end of this leg's connection."""
         side = leg.side
-        if self._closing.phase is ClosingPhase.OPEN:
+        if self._closing.phase is _OPEN:
             self.session.failed(_lost_error(side, leg.walker.left > 0), side.value)
         self._stop_side(side)
         self._perform(self._closing.lost(side))
-        if self._closing.phase is ClosingPhase.CLOSED:
+        if self._closing.phase is _CLOSED:
             self._finish()
 
     def spend_control(self, leg: Leg) -> bool:
         """Return whether this leg's remote end may send one more control frame; fault the leg if not."""
-        side = leg.side
-        if self._budgets[side].spend():
+        budget = self._budgets.get(leg.side)
+        if budget is None:
+            budget = self._budgets[leg.side] = ControlBudget(self._clock.seconds)
+        if budget.spend():
             return True
         leg.fault(Flood("too many control frames"))
         return False
@@ -148,19 +174,22 @@ class Relay:
         side = leg.side
         if pinger := self._pingers.get(side):
             pinger.pong_received(payload)
-            if side is Side.CLIENT:
+            if side is CLIENT:
                 self.session.round_trip = pinger.round_trip
                 if pinger.round_trip is not None:
                     self._totals.add_round_trip(self._clock.seconds(), pinger.round_trip)
 
     # Timeouts
 
-    def _start_pinger(self, side: Side, interval: float | None) -> None:
-        if interval is not None:
-            timeout = self.session.limits.ping_timeout
-            self._pingers[side] = Pinger(
-                self.legs[side], self._clock, interval, timeout, self._on_ping_timeout
-            )
+    def _start_pinger(self, side: Side) -> None:
+        """Make the pinger of this side when its first ping is due."""
+        limits = self.session.limits
+        interval = limits.ping_interval if side is CLIENT else limits.upstream_ping_interval
+        assert interval is not None
+        self._pingers[side] = pinger = Pinger(
+            self.legs[side], self._clock, interval, limits.ping_timeout, self._on_ping_timeout
+        )
+        pinger.ping()
 
     def _on_ping_timeout(self, side: Side) -> None:
         self._abort_dead(side, "no answer to a ping", "ping_timeout")
@@ -198,7 +227,7 @@ class Relay:
 
     def end(self, error: SessionError) -> None:
         """Close the session: send a Close with the code and reason of ``error`` to both peers."""
-        if self._closing.phase is ClosingPhase.OPEN:
+        if self._closing.phase is _OPEN:
             self.session.failed(error)
             self.session.close_code = error.close_code
         self._perform(self._closing.demanded(error))
@@ -210,21 +239,21 @@ class Relay:
                 leg.transport.abortConnection()
 
     def _perform(self, actions: list[Action]) -> None:
-        self._arm_closing_deadline()
-        for action in actions:
-            leg = self.legs[action.side]
+        if self._closing.phase is not self._armed_phase:
+            self._arm_closing_deadline()
+        for action, side, close in actions:
+            leg = self._client if side is CLIENT else self._upstream
             if leg.lost:
                 continue
-            match action.action:
-                case LegAction.SEND_CLOSE:
-                    assert action.close is not None
-                    self._send_close(leg, action.close)
-                case LegAction.DROP:
-                    leg.transport.loseConnection()
-                case LegAction.LINGER:
-                    half_close(leg.transport)
-                case LegAction.ABORT:
-                    leg.transport.abortConnection()
+            if action is _SEND_CLOSE:
+                assert close is not None
+                self._send_close(leg, close)
+            elif action is _DROP:
+                leg.transport.loseConnection()
+            elif action is _LINGER:
+                half_close(leg.transport)
+            else:
+                leg.transport.abortConnection()
 
     def _send_close(self, leg: Leg, close: Close) -> None:
         """Send a Close at the next frame boundary; drop the connection if there will be none."""
@@ -251,28 +280,32 @@ class Relay:
             flow_control.remove()
 
     def _arm_closing_deadline(self) -> None:
-        phase = self._closing.phase
-        if phase is self._armed_phase or phase is ClosingPhase.CLOSED:
+        """Start the timer of the closing handshake in its first stage."""
+        before, self._armed_phase = self._armed_phase, self._closing.phase
+        if before is not _OPEN or self._armed_phase is _CLOSED:
             return
-        now, timeout = self._clock.seconds(), self.session.limits.close_timeout
-        if self._armed_phase is ClosingPhase.OPEN:
-            self._deadline = now + timeout
-            self._timers.clear()
-            for flow_control in self._flow_controls.values():
-                flow_control.stop_timer()
-        self._armed_phase = phase
-        answering = timeout / 2 if phase is ClosingPhase.CARRYING else 0.0
-        self._timers.arm("stage", self._deadline - now - answering, self._on_closing_timeout)
+        timeout = self.session.limits.close_timeout
+        self._deadline = self._clock.seconds() + timeout
+        self._timers.clear()
+        for flow_control in self._flow_controls.values():
+            flow_control.stop_timer()
+        carrying = self._armed_phase is _CARRYING
+        self._timers.arm("closing", timeout / 2 if carrying else timeout, self._on_closing_timeout)
 
     def _on_closing_timeout(self) -> None:
-        self.session.closed_late()
-        self._perform(self._closing.expired())
+        """End the stage of the closing handshake, or wait for the end of the second one."""
+        left = self._deadline - self._clock.seconds()
+        if left < SOON or self._closing.phase is _CARRYING:
+            self.session.closed_late()
+            self._perform(self._closing.expired())
+        if left >= SOON and self._closing.phase is not _CLOSED:
+            self._timers.arm("closing", left, self._on_closing_timeout)
 
     def _finish(self) -> None:
         self._timers.clear()
         self._traffic.look()
-        self.session.octets_up = self.legs[Side.CLIENT].octets
-        self.session.octets_down = self.legs[Side.UPSTREAM].octets
+        self.session.octets_up = self._client.octets
+        self.session.octets_down = self._upstream.octets
         self._ended()
         self.session.traffic = None
         self._traffic.watched_by(None)
@@ -285,4 +318,4 @@ def _lost_error(side: Side, mid_frame: bool, detail: str = "", timeout: str = ""
     detail = detail or "the connection ended without a Close"
     if mid_frame:
         detail += ", in the middle of a frame"
-    return (ClientLost if side is Side.CLIENT else UpstreamLost)(detail, timeout=timeout)
+    return (ClientLost if side is CLIENT else UpstreamLost)(detail, timeout=timeout)

@@ -20,6 +20,15 @@ _CHECKS = 4
 """Checks within the shorter of the two timeouts; either may be detected by one such part late."""
 
 
+def check_interval(limits: SessionLimits) -> float:
+    """Return the seconds between two checks."""
+    return min(limits.stall_timeout, _keepalive_timeout(limits)) / _CHECKS
+
+
+def _keepalive_timeout(limits: SessionLimits) -> float:
+    return math.inf if limits.tcp_keepalive is None else max(SHORTEST, limits.tcp_keepalive)
+
+
 class _PendingAck:
     """The unacknowledged bytes of one peer.
 
@@ -79,10 +88,8 @@ class StallDetector:
         self._on_stall = stalled
         self._on_dead = dead
         self._on_check = checking
-        self._keepalive_timeout = (
-            math.inf if limits.tcp_keepalive is None else max(SHORTEST, limits.tcp_keepalive)
-        )
-        self._interval = min(limits.stall_timeout, self._keepalive_timeout) / _CHECKS
+        self._keepalive_timeout = _keepalive_timeout(limits)
+        self._interval = check_interval(limits)
         self._pending: dict[Side, _PendingAck] = {}
 
     @property
@@ -93,9 +100,10 @@ class StallDetector:
 
     def start(self) -> None:
         """Check periodically until the timers are cleared."""
-        self._timers.arm("send queues", self._interval, self._check)
+        self._timers.arm("send queues", self._interval, self.check)
 
-    def _check(self) -> None:
+    def check(self) -> None:
+        """Check the send queues now, and then periodically."""
         self.start()
         self._on_check()
         for side, leg in self._legs.items():

@@ -1,10 +1,10 @@
-"""The deadlines of one HTTP exchange."""
+"""The deadlines of the HTTP exchanges on one client connection."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from esxiproxy.core.errors import MalformedRequest, SessionError, UpstreamTimeout
 from esxiproxy.core.http.forwarding import Forwarding
@@ -17,7 +17,7 @@ RATE_WINDOW = 10.0
 
 
 class HttpDeadlines:
-    """The deadlines of the side that has to send next; ``fail`` is called when one has expired.
+    """The deadlines of the side that has to send next, of one exchange after the other.
 
     ``min_body_rate``
         The client sends the request's body.  Its rate is measured over ``RATE_WINDOW`` seconds.  A
@@ -29,31 +29,40 @@ class HttpDeadlines:
     ``stall_timeout``
         The client is not read, since its body exceeds the buffer and there is no upstream yet.
 
-    The timers check periodically, so that no timer is armed again for every chunk.
+    The timers check periodically, so that no timer is armed again for every chunk.  The one of
+    ``response_timeout`` is not cancelled between two exchanges either.
     """
 
-    def __init__(
-        self,
-        forwarding: Forwarding,
-        session: Session,
-        flow: HttpFlow,
-        clock: IReactorTime,
-        fail: Callable[[SessionError], None],
-    ) -> None:
-        self._forwarding = forwarding
-        self._session = session
+    def __init__(self, flow: HttpFlow, clock: IReactorTime) -> None:
         self._flow = flow
         self._clock = clock
-        self._fail = fail
         self._timers = Timers(clock)
+        self._forwarding: Forwarding | None = None
+        self._session: Session | None = None
+        self._fail: Callable[[SessionError], None] | None = None
+        self._answer_check: IDelayedCall | None = None
+        self._answer_check_at = 0.0
         self._response_progressed_at = 0.0
+        self._is_answer_due = False
+        self._never_expires = False
         self._was_paused = False
         self._octets_before = 0
-        self._waits_for_answer = True
 
-    def clear(self) -> None:
-        """Cancel all deadlines, at the end of the exchange."""
+    def begin(self, forwarding: Forwarding, session: Session, fail: Callable[[SessionError], None]) -> None:
+        """Begin an exchange; ``fail`` is called when one of its deadlines has expired."""
+        self._forwarding, self._session, self._fail = forwarding, session, fail
+        self._is_answer_due = self._never_expires = False
+
+    def end(self) -> None:
+        """End the exchange."""
+        self._forwarding = self._session = self._fail = None
+        self._is_answer_due = False
         self._timers.clear()
+
+    def stop(self) -> None:
+        """Cancel all timers, at the end of the connection."""
+        self.end()
+        self._cancel_answer_check()
 
     def request_forwarded(self) -> None:
         """Note that the request's head was written to the upstream."""
@@ -63,12 +72,15 @@ class HttpDeadlines:
     def request_progressed(self) -> None:
         """Note that bytes were received from the client, or may be from now on."""
         forwarding = self._forwarding
+        if forwarding is None:
+            return
         if forwarding.request_complete:
             self._timers.disarm("rate")
-        elif not forwarding.expects_continue and "rate" not in self._timers:
-            self._arm_rate()
-        if forwarding.request_complete or forwarding.expects_continue:
             self._expect_answer()
+        elif forwarding.expects_continue:
+            self._expect_answer()
+        elif "rate" not in self._timers:
+            self._arm_rate()
 
     def response_progressed(self) -> None:
         """Note that bytes were received from the upstream, or that it is read again."""
@@ -80,33 +92,35 @@ class HttpDeadlines:
 
     def request_held(self) -> None:
         """Note that the client is not read since there is no upstream yet."""
-        if "held" not in self._timers:
-            limit = self._session.limits.stall_timeout
-            waited = (
-                f"no connection to an upstream within {limit:g} s, and the request's body fills the buffer"
-            )
-            error = UpstreamTimeout(waited, timeout="stall_timeout")
-            self._timers.arm("held", limit, self._fail, error)
+        session, fail = self._session, self._fail
+        if session is None or fail is None or "held" in self._timers:
+            return
+        limit = session.limits.stall_timeout
+        waited = f"no connection to an upstream within {limit:g} s, and the request's body fills the buffer"
+        self._timers.arm("held", limit, fail, UpstreamTimeout(waited, timeout="stall_timeout"))
 
     def never_expire(self) -> None:
         """Wait for any time for the next bytes of the upstream, which is an event stream."""
-        self._waits_for_answer = False
-        self._timers.disarm("answer")
+        self._never_expires = True
+        self._is_answer_due = False
 
     # The client's deadline
 
     def _arm_rate(self) -> None:
-        if self._session.limits.min_body_rate is not None:
+        forwarding, session = self._forwarding, self._session
+        if forwarding is not None and session is not None and session.limits.min_body_rate is not None:
             self._was_paused = self._flow.paused
-            self._octets_before = self._forwarding.octets_up
-            self._timers.arm("rate", RATE_WINDOW, self._check_rate)
+            self._octets_before = forwarding.octets_up
+            self._timers.arm("rate", RATE_WINDOW, self._check_rate, session.limits.min_body_rate)
 
-    def _check_rate(self) -> None:
-        rate = self._session.limits.min_body_rate
-        came = self._forwarding.octets_up - self._octets_before
-        if rate is not None and not self._was_paused and came < rate * RATE_WINDOW:
+    def _check_rate(self, rate: int) -> None:
+        forwarding, fail = self._forwarding, self._fail
+        if forwarding is None or fail is None:
+            return
+        came = forwarding.octets_up - self._octets_before
+        if not self._was_paused and came < rate * RATE_WINDOW:
             slow = f"the request's body was slower than min_body_rate ({rate} bytes per second)"
-            self._fail(MalformedRequest(slow, status=408))
+            fail(MalformedRequest(slow, status=408))
         else:
             self._timers.disarm("rate")
             self._arm_rate()
@@ -114,20 +128,38 @@ class HttpDeadlines:
     # The upstream's deadline
 
     def _expect_answer(self) -> None:
-        self.response_progressed()
-        if "answer" not in self._timers and self._waits_for_answer:
-            self._timers.arm("answer", self._session.limits.response_timeout, self._check_answer)
+        if self._session is None or self._never_expires:
+            return
+        self._response_progressed_at = now = self._clock.seconds()
+        self._is_answer_due = True
+        due = now + self._session.limits.response_timeout
+        if self._answer_check is None or due < self._answer_check_at:
+            self._arm_answer_check(due)
+
+    def _arm_answer_check(self, due: float) -> None:
+        self._cancel_answer_check()
+        self._answer_check_at = due
+        self._answer_check = self._clock.callLater(max(0.0, due - self._clock.seconds()), self._check_answer)
+
+    def _cancel_answer_check(self) -> None:
+        check, self._answer_check = self._answer_check, None
+        if check is not None and check.active():
+            check.cancel()
 
     def _check_answer(self) -> None:
-        self._timers.disarm("answer")
-        forwarding, limit = self._forwarding, self._session.limits.response_timeout
+        self._answer_check = None
+        forwarding, session, fail = self._forwarding, self._session, self._fail
+        if forwarding is None or session is None or fail is None or not self._is_answer_due:
+            return
         if not forwarding.request_complete and not forwarding.expects_continue:
-            return  # the client sends its body
+            self._is_answer_due = False  # the client sends its body
+            return
         if self._flow.blocked:
             self.response_progressed()
-        rest = self._response_progressed_at + limit - self._clock.seconds()
-        if rest > 0:
-            self._timers.arm("answer", rest, self._check_answer)
+        limit = session.limits.response_timeout
+        due = self._response_progressed_at + limit
+        if due > self._clock.seconds():
+            self._arm_answer_check(due)
         else:
             silent = f"the upstream sent nothing for {limit:g} s"
-            self._fail(UpstreamTimeout(silent, timeout="response_timeout"))
+            fail(UpstreamTimeout(silent, timeout="response_timeout"))

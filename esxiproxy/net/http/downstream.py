@@ -11,6 +11,7 @@ from twisted.internet.interfaces import IReactorTime
 from esxiproxy.core.routing import Destination
 from esxiproxy.core.session.session import Session
 from esxiproxy.core.session_limits import MAX_EARLY
+from esxiproxy.net.http.deadlines import HttpDeadlines
 from esxiproxy.net.http.exchange import Exchange
 from esxiproxy.net.http.flow_control import HttpFlow, PauseReason
 from esxiproxy.net.http.upstream import HttpUpstream
@@ -42,6 +43,7 @@ class HttpDownstream:
         self.sessions = sessions
         self.clock = clock
         self.flow = HttpFlow(transport, clock, 0.0)
+        self.deadlines = HttpDeadlines(self.flow, clock)
         with suppress(AttributeError, OSError):  # a unix socket or a test's transport
             transport.setTcpNoDelay(True)
         self._on_ready = ready
@@ -88,6 +90,7 @@ class HttpDownstream:
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
             exchange.client_lost()
+        self.deadlines.stop()
         self.flow.lost()
         self.sessions.flushed(self)
         self._close_idle()
@@ -95,6 +98,7 @@ class HttpDownstream:
     def stop(self) -> None:
         """Serve no more HTTP, since the connection becomes a WebSocket or is closed."""
         self._exchange = None
+        self.deadlines.stop()
         self.flow.remove()
         self._close_idle()
 

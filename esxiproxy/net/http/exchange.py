@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Any, Protocol
 
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -22,51 +20,25 @@ from esxiproxy.core.errors import (
 )
 from esxiproxy.core.http.answer_filter import AnswerFilter, uncompressed_request
 from esxiproxy.core.http.forwarding import Forwarding
-from esxiproxy.core.http.message import may_be_repeated, upstream_request
+from esxiproxy.core.http.head import Fields
+from esxiproxy.core.http.message import LazyRewriter, may_be_repeated, upstream_request
 from esxiproxy.core.http.portal import portal_request
 from esxiproxy.core.http.refusal import refusal
-from esxiproxy.core.routing import Destination, Upstream
+from esxiproxy.core.routing import Upstream
 from esxiproxy.core.session.session import Session
 from esxiproxy.core.session_limits import MAX_EARLY
 from esxiproxy.net.coroutines import Run, run
-from esxiproxy.net.http.deadlines import HttpDeadlines
 from esxiproxy.net.http.flow_control import HttpFlow, PauseReason
+from esxiproxy.net.http.interfaces import Downstream
 from esxiproxy.net.http.upstream import HttpUpstream
-from esxiproxy.net.sessions import Sessions, log_bug
+from esxiproxy.net.sessions import log_bug
 from esxiproxy.net.sockets.timers import Timers
-from esxiproxy.net.upstream.gateway import Gateway
-
-
-class Downstream(Protocol):
-    """The downstream connection, as its exchange needs it."""
-
-    transport: Any
-    flow: HttpFlow
-    clock: IReactorTime
-    gateway: Gateway
-    sessions: Sessions
-
-    @property
-    def is_last(self) -> bool:
-        """Whether the connection is closed after the current request."""
-
-    def take_idle(
-        self, destination: Destination, proxy_header: bytes, claim_names: tuple[str, ...]
-    ) -> HttpUpstream | None:
-        """Return the idle connection to ``destination`` that counts under these names, or None."""
-
-    def keep_idle(self, upstream: HttpUpstream) -> None:
-        """Keep an upstream connection for the next exchange."""
-
-    def exchange_over(self, rest: bytes, keep: bool) -> None:
-        """Handle the end of the exchange; ``rest`` was received after its request."""
 
 
 class Exchange:
     """Forwards one request to its upstream, and the response to the client.
 
-    ``client`` is the downstream connection.  Its ``exchange_over`` is called once, at the end, unless the
-    client's connection was lost or aborted.
+    The ``exchange_over`` of the client is called once, unless its connection was lost or aborted.
     """
 
     _log = Logger()
@@ -85,8 +57,9 @@ class Exchange:
         self._forwarding = Forwarding(
             session.request, session.limits.max_body, client.gateway.identity_fields
         )
-        self._timers = Timers(client.clock)
-        self.deadlines = HttpDeadlines(self._forwarding, session, client.flow, client.clock, self.fail)
+        self._turns: Timers | None = None
+        self._deadlines = client.deadlines
+        self._deadlines.begin(self._forwarding, session, self.fail)
 
     def start(self, rest: bytes) -> None:
         """Admit the session and connect to its upstream; ``rest`` was received with the request head."""
@@ -121,42 +94,48 @@ class Exchange:
         if self._over:  # the client disconnected in the turn in which the upstream accepted
             upstream.abort()
             return
-        session, route = self.session, self.session.route
+        session, client, gateway = self.session, self._client, self._client.gateway
+        route, principal = session.route, session.principal
         assert route is not None
         session.mark("connected")
         self._upstream = upstream
         upstream.acquire(self)
         upstream.flow.observe(self)
-        if self._client.gateway.portal is not None:
-            self._client.gateway.admission.mark_dialled(session)
-            asked = portal_request(session.request, session.principal)
+        request: tuple[bytes, Fields, LazyRewriter]
+        if gateway.portal is not None:
+            gateway.admission.mark_dialled(session)
+            asked = portal_request(session.request, principal)
             request = asked.target, asked.fields, asked.rewriter
         else:
-            target, fields, view = upstream_request(
-                session.request, upstream.upstream, route.target, session.principal, route.prefix
+            request = upstream_request(
+                session.request, upstream.upstream, route.target, principal, route.prefix
             )
-            filters = self._client.gateway.answer_filters
-            if filters is not None:
-                self._filter = filters.choose(session.request, target, session.principal)
-            if self._filter is not None:
-                fields = uncompressed_request(fields)
-            request = target, fields, view
-        more = session.principal.response_fields if session.principal else ()
+            if gateway.answer_filters is not None:
+                target, fields, rewriter = request
+                self._filter = gateway.answer_filters.choose(session.request, target, principal)
+                if self._filter is not None:
+                    request = target, uncompressed_request(fields), rewriter
+        more = principal.response_fields if principal is not None else ()
         self._sender = upstream.upstream
         upstream.transport.write(self._forwarding.begin(*request, more, self._filter))
         held, self._held = self._held, b""
-        self.deadlines.request_forwarded()
-        self.flow_changed(self._client.flow)
-        self._forward_request(held)
-        self._client.flow.set_paused(PauseReason.HELD, False)
+        self._deadlines.request_forwarded()
+        if client.flow.blocked:
+            self.flow_changed(client.flow)
+        if held or not self._forwarding.request_complete:
+            self._forward_request(held)
+        client.flow.set_paused(PauseReason.HELD, False)
 
     def _on_admission_failed(self, failure: Failure) -> None:
+        self._on_failed(failure, "forwarding a request")
+
+    def _on_failed(self, failure: Failure, doing: str) -> None:
         if self._over and failure.check(CancelledError):
             return
         if isinstance(failure.value, SessionError):
             self.fail(failure.value)
         else:
-            log_bug(self._log, "unexpected exception while forwarding a request", failure, self.session.id)
+            log_bug(self._log, f"unexpected exception while {doing}", failure, self.session.id)
             self.fail(Internal("an internal error, see the log of the proxy"))
 
     # Forwarding
@@ -172,9 +151,9 @@ class Exchange:
             self._held += octets
         if len(self._held) + len(self._forwarding.trailing_data) > MAX_EARLY:
             self._client.flow.set_paused(PauseReason.HELD, True)
-            self.deadlines.client_paused()
+            self._deadlines.client_paused()
             if not has_upstream:
-                self.deadlines.request_held()
+                self._deadlines.request_held()
 
     def _forward_request(self, octets: bytes) -> None:
         try:
@@ -187,25 +166,28 @@ class Exchange:
         self._schedule_next_turn(
             "request", self._client.flow, self._forwarding.more_request, self._forward_request
         )
-        self.deadlines.request_progressed()
+        self._deadlines.request_progressed()
 
     def answer_received(self, octets: bytes) -> None:
         """Handle bytes from the upstream."""
-        assert self._upstream is not None
-        self.deadlines.response_progressed()
+        upstream, forwarding = self._upstream, self._forwarding
+        assert upstream is not None
+        self._deadlines.response_progressed()
         if self._client.is_last:
-            self._forwarding.closing = True
-        flow = self._upstream.flow
+            forwarding.closing = True
         try:
-            sent = self._forwarding.take_answer(octets)
+            sent = forwarding.take_answer(octets)
         except SessionError as error:
             self.fail(error, "upstream")
             return
-        if not self._forwarding.request_complete:  # a 100 (Continue) makes the client send its body
-            self.deadlines.request_progressed()
+        if not forwarding.request_complete:  # a 100 (Continue) makes the client send its body
+            self._deadlines.request_progressed()
         self._forward_response(sent)
         self._schedule_next_turn(
-            "answer", flow, self._upstream is not None and self._forwarding.more_answer, self.answer_received
+            "answer",
+            upstream.flow,
+            self._upstream is not None and forwarding.more_answer,
+            self.answer_received,
         )
 
     def _schedule_next_turn(
@@ -215,44 +197,43 @@ class Exchange:
         if more or flow.paused:
             flow.set_paused(PauseReason.NEXT_TURN, more)
         if more:
-            self._timers.arm(body, 0, take, b"")
+            if self._turns is None:  # most exchanges never need one
+                self._turns = Timers(self._client.clock)
+            self._turns.arm(body, 0, take, b"")
 
     def _forward_response(self, sent: bytes) -> None:
         forwarding, session = self._forwarding, self.session
-        if forwarding.started and not session.status:
+        if not session.status and forwarding.started:
             session.answered(forwarding.status)
             if self._upstream is not None:
                 self._client.gateway.answered(self._upstream, forwarding.status)
             if forwarding.is_event_stream and self._client.gateway.portal is not None:
-                self.deadlines.never_expire()
+                self._deadlines.never_expire()
                 self._client.sessions.event_streams.add(self._end_event_stream)
         if sent:
             self._client.transport.write(sent)
-        if forwarding.is_event_stream and self._client.is_last and not forwarding.response_complete:
+        if forwarding.response_complete:
+            if not self._over:
+                self._finish()
+        elif forwarding.is_event_stream and self._client.is_last:
             self._end_event_stream()
+        elif self._filter is not None and self._filtering is None and not self._over:
+            self._change_answer()
+
+    def _change_answer(self) -> None:
+        """Let the filter change the answer, once it is whole."""
+        assert self._filter is not None and self._sender is not None
+        if (body := self._forwarding.unfiltered_body) is None:
             return
-        if forwarding.response_complete and not self._over:
-            self._finish()
-        elif self._filtering is None and not self._over and (body := forwarding.unfiltered_body) is not None:
-            assert self._filter is not None and self._sender is not None
-            if self._upstream is not None:
-                self._client.gateway.answered(self._upstream, forwarding.status)
-            self._release_upstream()  # it is not read any more, and its end is none of the answer's
-            self._filtering = Deferred.fromCoroutine(_awaited(self._filter.change(body, self._sender)))
-            self._filtering.addCallback(self._on_filtered).addErrback(self._on_filter_failed)
+        if self._upstream is not None:
+            self._client.gateway.answered(self._upstream, self._forwarding.status)
+        self._release_upstream()  # it is not read any more, and its end is none of the answer's
+        self._filtering = Deferred.fromCoroutine(_awaited(self._filter.change(body, self._sender)))
+        self._filtering.addCallback(self._on_filtered).addErrback(self._on_failed, "changing an answer")
 
     def _on_filtered(self, body: bytes) -> None:
         if not self._over:
             self._forward_response(self._forwarding.filtered(body))
-
-    def _on_filter_failed(self, failure: Failure) -> None:
-        if self._over and failure.check(CancelledError):
-            return
-        if isinstance(failure.value, SessionError):
-            self.fail(failure.value)
-        else:
-            log_bug(self._log, "unexpected exception while changing an answer", failure, self.session.id)
-            self.fail(Internal("an internal error, see the log of the proxy"))
 
     def upstream_lost(self, clean: bool, tls_error: SessionError | None = None) -> None:
         """Handle the end of the upstream's connection; ``clean`` is whether it ended with a FIN.
@@ -268,7 +249,8 @@ class Exchange:
             self._repeated = True  # the upstream has closed the idle connection
             self._connect()
             return
-        self._timers.disarm("answer")
+        if self._turns is not None:
+            self._turns.disarm("answer")
         try:
             while forwarding.more_answer:  # at most the chunks of one read
                 self._forward_response(forwarding.take_answer(b""))
@@ -284,11 +266,11 @@ class Exchange:
         """Pause reading one connection while the transport of the other one is full."""
         if flow is not self._client.flow:
             self._client.flow.set_paused(PauseReason.PEER_BLOCKED, flow.blocked)
-            self.deadlines.client_paused()
+            self._deadlines.client_paused()
             return
         if self._upstream is not None:
             self._upstream.flow.set_paused(PauseReason.PEER_BLOCKED, flow.blocked)
-        self.deadlines.response_progressed()
+        self._deadlines.response_progressed()
 
     def flow_stalled(self, flow: HttpFlow) -> None:
         """End the exchange: one side has acknowledged nothing for ``stall_timeout``."""
@@ -305,7 +287,8 @@ class Exchange:
     def _release_upstream(self) -> None:
         """Keep the upstream's connection, whose answer is complete, for another exchange, or abort it."""
         upstream, self._upstream = self._upstream, None
-        self._timers.disarm("answer")
+        if self._turns is not None:
+            self._turns.disarm("answer")
         if upstream is None or upstream.lost:
             return
         self._client.flow.set_paused(PauseReason.PEER_BLOCKED, False)
@@ -361,18 +344,20 @@ class Exchange:
 
     def _close_session(self) -> None:
         self._over = True
-        self._client.sessions.event_streams.discard(self._end_event_stream)
-        self.deadlines.clear()
-        self._timers.clear()
-        self._client.flow.unobserve()
+        client, session, forwarding = self._client, self.session, self._forwarding
+        if forwarding.is_event_stream:
+            client.sessions.event_streams.discard(self._end_event_stream)
+        self._deadlines.end()
+        if self._turns is not None:
+            self._turns.clear()
+        client.flow.unobserve()
         for waiting in (self._admission, self._filtering):
             if waiting is not None:
                 waiting.cancel()
         if self._upstream is not None:
             self._upstream.abort()
-        self.session.octets_up = self._forwarding.octets_up
-        self.session.octets_down = self._forwarding.octets_down
-        self._client.sessions.closed(self.session)
+        session.octets_up, session.octets_down = forwarding.octets_up, forwarding.octets_down
+        client.sessions.closed(session)
 
     def end(self, error: SessionError) -> None:
         """End the exchange for an operator or a drain."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from enum import Enum, auto
+from enum import IntEnum
 from typing import Any, Protocol
 
 from twisted.internet.interfaces import IPushProducer, IReactorTime
@@ -11,12 +11,12 @@ from zope.interface import implementer
 from esxiproxy.net.sockets.progress import StallTimer
 
 
-class PauseReason(Enum):
+class PauseReason(IntEnum):
     """Why a connection is not read.
 
-    ``HttpFlow`` keeps the reasons of its connection.  The exchange sets and clears them while it runs, and
-    ``HttpDownstream`` between two exchanges.  A paused transport reports neither FIN nor RST, so each reason
-    has a deadline.
+    ``HttpFlow`` keeps the reasons of its connection as bits.  The exchange sets and clears them while it
+    runs, and ``HttpDownstream`` between two exchanges.  A paused transport reports neither FIN nor RST, so
+    each reason has a deadline.
 
     ``HELD``
         The client has sent more than ``MAX_EARLY`` bytes that cannot be forwarded yet.  Before there is an
@@ -29,9 +29,9 @@ class PauseReason(Enum):
         Chunks that were read are forwarded in the next turn of the reactor, which a timer of 0 s begins.
     """
 
-    HELD = auto()
-    PEER_BLOCKED = auto()
-    NEXT_TURN = auto()
+    HELD = 1
+    PEER_BLOCKED = 2
+    NEXT_TURN = 4
 
 
 class FlowObserver(Protocol):
@@ -48,24 +48,21 @@ class FlowObserver(Protocol):
 class HttpFlow:
     """The producer of one transport, for as long as the connection carries HTTP.
 
-    ``blocked`` is whether the transport's buffer is full.  ``timeout`` is the time in seconds that the peer
-    has for acknowledging a byte while the transport is blocked.
+    ``blocked`` is whether the transport's buffer is full.  ``paused`` is whether the transport is not read.
+    ``timeout`` is the time in seconds that the peer has for acknowledging a byte while the transport is
+    blocked.
     """
 
     def __init__(self, transport: Any, clock: IReactorTime, timeout: float) -> None:
         self._transport = transport
         self._clock = clock
-        self._reasons: set[PauseReason] = set()
+        self._reasons = 0
         self._installed = False
         self._observer: FlowObserver | None = None
         self._stall_timer: StallTimer | None = None
         self.timeout = timeout
         self.blocked = False
-
-    @property
-    def paused(self) -> bool:
-        """Whether the transport is not read."""
-        return bool(self._reasons)
+        self.paused = False
 
     def install(self) -> None:
         """Register with the transport, once."""
@@ -88,7 +85,8 @@ class HttpFlow:
         self._cancel_stall_timer()
         self.unobserve()
         self._installed = False
-        self._reasons.clear()
+        self._reasons = 0
+        self.paused = False
 
     def observe(self, observer: FlowObserver) -> None:
         """Report changes and stalls to ``observer`` from now on, and to no other."""
@@ -100,20 +98,21 @@ class HttpFlow:
 
     def set_paused(self, reason: PauseReason, paused: bool) -> None:
         """Set or clear one reason; read the transport if none is left."""
-        before = self.paused
-        if paused:
-            self._reasons.add(reason)
-        else:
-            self._reasons.discard(reason)
-        if self.paused and not before:
+        before = self._reasons
+        self._reasons = before | reason if paused else before & ~reason
+        if paused and not before:
+            self.paused = True
             self._transport.pauseProducing()
-        elif before and not self.paused:
+        elif before and not self._reasons:
+            self.paused = False
             self._transport.resumeProducing()
 
     def resume(self) -> None:
         """Clear all reasons."""
-        for reason in list(self._reasons):
-            self.set_paused(reason, False)
+        if self._reasons:
+            self._reasons = 0
+            self.paused = False
+            self._transport.resumeProducing()
 
     def pauseProducing(self) -> None:
         self.blocked = True

@@ -70,6 +70,7 @@ class HttpUpstream(SlotOwner, Protocol):
         self._clock = clock
         self._timers = Timers(clock)
         self._is_closing = False
+        self._idle_since: float | None = None
         self.opened: Deferred[HttpUpstream] | None = Deferred(self._cancelled)
 
     @property
@@ -148,12 +149,25 @@ class HttpUpstream(SlotOwner, Protocol):
         self.reused = True
         self.flow.unobserve()
         self.flow.resume()
-        self._timers.arm("idle", self._limits.keepalive_timeout, self.close)
+        self._idle_since = self._clock.seconds()
+        if "idle" not in self._timers:
+            self._timers.arm("idle", self._limits.keepalive_timeout, self._check_idle)
 
     def acquire(self, exchange: AnswerReceiver) -> None:
         """Begin the use by ``exchange``."""
-        self._timers.clear()
+        self._idle_since = None
         self.exchange = exchange
+
+    def _check_idle(self) -> None:
+        """Close a connection that was idle for ``keepalive_timeout``; the timer runs on while it is used."""
+        self._timers.disarm("idle")
+        if self._idle_since is None:
+            return
+        rest = self._idle_since + self._limits.keepalive_timeout - self._clock.seconds()
+        if rest > 0:
+            self._timers.arm("idle", rest, self._check_idle)
+        else:
+            self.close()
 
     def fits(self, destination: Destination, proxy_header: bytes, claim_names: tuple[str, ...]) -> bool:
         """Return whether an exchange with this destination, counted under these names, may use it."""
@@ -171,6 +185,7 @@ class HttpUpstream(SlotOwner, Protocol):
             return
         self._is_closing = True
         self.exchange = None
+        self._timers.clear()
         self.flow.remove()
         self._timers.adopt("linger", Linger(self.transport, self._clock, self._limits.close_timeout))
 

@@ -21,7 +21,7 @@ from esxiproxy.core.http.refusal import refusal
 from esxiproxy.core.http.request import Request
 from esxiproxy.core.http.via import check_loop
 from esxiproxy.core.peer_address import PeerAddress
-from esxiproxy.core.session.record import Kind
+from esxiproxy.core.session.record import CONSOLE, HTTP, Kind
 from esxiproxy.core.session_limits import SessionLimits
 from esxiproxy.core.websocket.handshake import Upgrade, upgrade_of
 from esxiproxy.net.admission.slot import Slot
@@ -35,6 +35,7 @@ from esxiproxy.net.tls.server import server_name_and_certificate
 from esxiproxy.net.transport.stream import Stream, hand_over
 from esxiproxy.net.upstream.gateway import Gateway
 
+_REFUSE = Http.REFUSE
 MAX_DISCARDED = 1024 * 1024 * 1024
 """Bytes that are read and discarded after the last response on a connection."""
 MAX_DISCARDING = 256
@@ -76,14 +77,23 @@ class Dispatch(Protocol):
         self._in_tls_handshake = False
         """Whether the TLS handshake has begun and not ended."""
         self._epoch = factory.sessions.epoch
+        self._is_idle = False
+        """Whether the last response is complete and no byte of another request was received."""
+        self._is_secure = False
+        self._peer: PeerAddress | None = None
+        """The peer's address; None before the first request, as the next two."""
+        self._chain: tuple[str, ...] | None = None
+        """The chain of a peer that is no trusted proxy; None for a trusted one."""
+        self._listening: PeerAddress | None = None
         self._server_name: str | None = None
         self._certificate: bytes | None = None
 
     def connectionMade(self) -> None:
         limits = self.factory.limits
+        self._is_secure = bool(ISSLTransport.providedBy(self.transport))
         if not self._take_handshake_slot():
             return
-        if ISSLTransport.providedBy(self.transport):
+        if self._is_secure:
             self._in_tls_handshake = True
             self._arm(limits.tls_handshake_timeout, self._on_tls_timeout)
         else:
@@ -107,24 +117,26 @@ class Dispatch(Protocol):
             self._mark_busy()
             if not self._take_handshake_slot():
                 return
-            self._arm(self.factory.limits.head_timeout, self._on_head_timeout)
+            self._disarm()
         try:
             read = self._reader.feed(data)
         except SessionError as error:
             if isinstance(error, MethodRefused):
                 error.fields = ((b"Allow", self.factory.policy.methods),)
-            self._refuse(error, self._request(NO_HEAD), Kind.HTTP)
-        else:
-            if read is not None:
-                self._disarm()
-                self._serve(*read)
+            self._refuse(error, self._request(NO_HEAD), HTTP)
+            return
+        if read is not None:
+            self._disarm()
+            self._serve(*read)
+        elif self._deadline is None:
+            self._arm(self.factory.limits.head_timeout, self._on_head_timeout)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._mark_busy()
         self._disarm()
         self._release_handshake_slot()
         if self._in_tls_handshake and (fault := handshake_fault(reason.value)) is not None:
-            self._record(fault[0], self._request(NO_HEAD), Kind.HTTP, fault[1])
+            self._record(fault[0], self._request(NO_HEAD), HTTP, fault[1])
         self.factory.sessions.flushed(self)
         self.factory.discarding.discard(self)
         self.__dict__.pop("dataReceived", None)  # breaks a reference cycle
@@ -132,20 +144,20 @@ class Dispatch(Protocol):
             self._http.lost()
 
     def _serve(self, head: RequestHead, rest: bytes) -> None:
-        request, kind = self._request(head), Kind.HTTP
+        request, kind = self._request(head), HTTP
         try:
             if asks_for_health(head, self.factory.policy.health):
                 self._answer_health_check(head)
                 return
             upgrade = upgrade_of(head)
-            kind = Kind.HTTP if upgrade is None else Kind.CONSOLE
+            kind = HTTP if upgrade is None else CONSOLE
             check_path(head.target, self.factory.policy.paths)
             check_loop(head)
             if upgrade is not None:
                 if (origins := self.factory.policy.origins) is not None:
                     origins.check(request)
                 self._upgrade(request, upgrade, rest)
-            elif self.factory.policy.http is not Http.REFUSE or self._explains(head):
+            elif self.factory.policy.http is not _REFUSE or self._explains(head):
                 self._forward(request, rest)
             else:
                 raise UpgradeRequired("only WebSocket connections are served here")
@@ -170,24 +182,38 @@ class Dispatch(Protocol):
     def _request(self, head: RequestHead) -> Request:
         if names := self.factory.gateway.identity_fields:
             head = head.without(names)
-        factory, secure = self.factory, bool(ISSLTransport.providedBy(self.transport))
-        origin = forwarded_client(
-            head, PeerAddress.of(self.transport.getPeer()), secure, factory.policy.trust
-        )
+        factory = self.factory
+        if self._peer is None:
+            self._look_at_connection()
+        assert self._peer is not None
+        client, secure, chain, host, other_host = self._peer, self._is_secure, self._chain, None, None
+        if chain is None:
+            origin = forwarded_client(head, client, secure, factory.policy.trust)
+            client, secure, chain = origin.client, origin.secure, origin.chain
+            host, other_host = origin.host, origin.other_host
+        elif hosts := head.named.get(b"host"):
+            host = hosts[0]
         return Request(
             session_id(),
             factory.name,
-            origin.client,
-            origin.secure,
+            client,
+            secure,
             head,
-            origin.chain,
-            origin.host,
-            _listening(self.transport),
-            origin.other_host,
+            chain,
+            host,
+            self._listening,
+            other_host,
             self._server_name,
             self._certificate,
             factory.gateway.secrets,
         )
+
+    def _look_at_connection(self) -> None:
+        """Note what all requests of this connection have in common."""
+        self._peer = peer = PeerAddress.of(self.transport.getPeer())
+        self._listening = _listening(self.transport)
+        if not self.factory.policy.trust.contains(peer.host):
+            self._chain = (peer.host,)
 
     def _upgrade(self, request: Request, upgrade: Upgrade, rest: bytes) -> None:
         factory = self.factory
@@ -228,11 +254,11 @@ class Dispatch(Protocol):
                 self._close,
                 self._epoch,
             )
-        self._http.serve(factory.sessions.new(request, factory.limits, Kind.HTTP), rest)
+        self._http.serve(factory.sessions.new(request, factory.limits, HTTP), rest)
 
     def _answer_options(self, request: Request) -> None:
         """Answer an OPTIONS request whose Max-Forwards is 0 (RFC 9110 7.6.2)."""
-        session = self.factory.sessions.new(request, self.factory.limits, Kind.HTTP)
+        session = self.factory.sessions.new(request, self.factory.limits, HTTP)
         session.answered(200)
         self.factory.sessions.closed(session)
         self.transport.write(options_answer(request, self.factory.policy.methods))
@@ -240,24 +266,23 @@ class Dispatch(Protocol):
 
     def _await_next_request(self, rest: bytes) -> None:
         """Read the next request head after a response; ``rest`` was received after the last request."""
-        self._reader = HeadReader()
-        rest = self._reader.skip(rest)
+        self._reader.restart()
+        if rest:
+            rest = self._reader.skip(rest)
         self._arm(self.factory.limits.keepalive_timeout, self._close)
         sessions = self.factory.sessions
         if sessions.is_stale(self._epoch) and not rest:
             return self._close()
+        self._is_idle = True
         sessions.idle_connections.add(self._close)
         if rest:
             self.dataReceived(rest)
 
-    @property
-    def _is_idle(self) -> bool:
-        """Whether the last response is complete and no byte of another request was received."""
-        return self._close in self.factory.sessions.idle_connections
-
     def _mark_busy(self) -> None:
         """Note that another request has begun, or that the connection is being closed."""
-        self.factory.sessions.idle_connections.discard(self._close)
+        if self._is_idle:
+            self._is_idle = False
+            self.factory.sessions.idle_connections.discard(self._close)
 
     def _take_handshake_slot(self) -> bool:
         """Take a handshake slot of the listener; refuse the connection and return False without one."""
@@ -266,7 +291,7 @@ class Dispatch(Protocol):
             limits = gateway.connection_limits
             self._handshake_slot = gateway.admission.take_handshake_slot(self.factory.name, limits)
         except SessionError as error:
-            self._refuse(error, self._request(NO_HEAD), Kind.HTTP)
+            self._refuse(error, self._request(NO_HEAD), HTTP)
             return False
         return True
 
@@ -283,7 +308,7 @@ class Dispatch(Protocol):
             return
         what = f"no complete request head within {self.factory.limits.head_timeout:g} s"
         error = MalformedRequest(what, status=408, timeout="head_timeout")
-        self._refuse(error, self._request(NO_HEAD), Kind.HTTP)
+        self._refuse(error, self._request(NO_HEAD), HTTP)
 
     def _on_tls_timeout(self) -> None:
         """Abort the connection.  Without TLS there is no response, so the record's status is 0."""
@@ -294,7 +319,7 @@ class Dispatch(Protocol):
             return
         what = f"no complete TLS handshake within {self.factory.limits.tls_handshake_timeout:g} s"
         error = MalformedRequest(what, status=0, timeout="tls_handshake_timeout")
-        self._record(error, self._request(NO_HEAD), Kind.HTTP)
+        self._record(error, self._request(NO_HEAD), HTTP)
         self.transport.abortConnection()
 
     def _refuse(self, error: SessionError, request: Request, kind: Kind) -> None:
@@ -355,8 +380,9 @@ class Dispatch(Protocol):
         self._deadline = self.factory.clock.callLater(seconds, call)
 
     def _disarm(self) -> None:
-        if self._deadline is not None and self._deadline.active():
-            self._deadline.cancel()
+        deadline, self._deadline = self._deadline, None
+        if deadline is not None and deadline.active():
+            deadline.cancel()
 
 
 def _listening(transport: Any) -> PeerAddress | None:

@@ -30,7 +30,8 @@ class Timers:
 
     def arm(self, name: str, seconds: float, call: Callable[..., None], *args: Any) -> None:
         """Schedule a call in so many seconds, in place of the one with this name."""
-        self.disarm(name)
+        if name in self._calls:
+            self.disarm(name)
         self._calls[name] = self._clock.callLater(max(0.0, seconds), call, *args)
 
     def adopt(self, name: str, call: Armed) -> None:
@@ -46,5 +47,7 @@ class Timers:
 
     def clear(self) -> None:
         """Cancel all calls."""
-        for name in list(self._calls):
-            self.disarm(name)
+        calls, self._calls = self._calls, {}
+        for call in calls.values():
+            if call.active():
+                call.cancel()

@@ -1,4 +1,4 @@
-/* The buffer that all fast paths share: read into it, check the frames in it, write from it.
+/* The buffer that all fast paths share: read into it, and write from it.
 
    No function of this file blocks or runs Python code. */
 #include "compiled.h"
@@ -56,39 +56,6 @@ Py_ssize_t buffer_flush(const struct connection *sink, Py_ssize_t size) {
         sent += count;
     }
     return sent;
-}
-
-static uint64_t big_endian(const unsigned char *at, int octets) {
-    uint64_t value = 0;
-    while (octets-- > 0) value = value << 8 | *at++;
-    return value;
-}
-
-int buffer_scan(struct scan_state *state, uint64_t size) {
-    uint64_t position = state->left;
-    int fragmented = state->fragmented;
-    while (position < size) {
-        uint64_t have = size - position, header = state->masked ? 6 : 2;
-        if (have < header) return 0;
-        const unsigned char *at = buffer + position;
-        int opcode = at[0] & 0x0f;
-        uint64_t length = at[1] & 0x7f;
-        if (at[0] & 0x70 || opcode > 2 || (opcode == 0) != fragmented) return 0;
-        if ((at[1] >> 7) != state->masked) return 0;
-        if (length >= 126) {
-            int octets = length == 126 ? 2 : 8;
-            header += octets;
-            if (have < header) return 0;
-            length = big_endian(at + 2, octets);
-            if (length < (octets == 2 ? 126 : 65536) || length >> 63) return 0;
-        }
-        if (length > state->longest) return 0;
-        fragmented = !(at[0] & 0x80);
-        position += header + length;
-    }
-    state->left = position - size;
-    state->fragmented = fragmented;
-    return 1;
 }
 
 void buffer_set_openssl(const uintptr_t *addresses) {

@@ -19,6 +19,7 @@ enum {
 enum {
     FILLS_PER_CALL = 2, /* buffers that one call of a fast path forwards, at most */
     MAX_BLOCKERS = 8,   /* names in a stream class's FAST_PATH_BLOCKERS, at most */
+    MAX_SLOTS = 12,     /* slots that a scanner reads, at most */
     WAIT_US = 50,       /* microseconds that the loop waits for the next event before it returns to the reactor */
     RECHECK_US = 100,   /* microseconds of slow streams after which the loop serves newly ready fast streams */
     MAX_TURN_US = 1000, /* microseconds after which the loop returns to the reactor, and limit of all rechecks */
@@ -30,12 +31,6 @@ struct connection {
     void *ssl;
 };
 
-/* The state of a FrameWalker (core/websocket/frames.py): its position in a stream of frames. */
-struct scan_state {
-    int masked, fragmented;
-    uint64_t longest, left;
-};
-
 /* buffer.c: one buffer, shared by all fast paths.  The GIL is not released while it is in use. */
 extern unsigned char buffer[BUFFER_SIZE];
 
@@ -43,8 +38,6 @@ extern unsigned char buffer[BUFFER_SIZE];
    Return -1 with errno for an error of the socket, EAGAIN included.  `*more` is 1 if there may be more to read,
    0 if not, and -1 if Python has to read next: a TLS connection has ended, failed or has to write. */
 Py_ssize_t buffer_fill(const struct connection *source, int *more);
-/* Return whether the first `size` bytes are valid data frames only, and advance the state if they are. */
-int buffer_scan(struct scan_state *state, uint64_t size);
 /* Write the first `size` bytes, and return the number of bytes written.  An error is reported as a short write: the
    rest is given to the target's `write`, which finds the same error. */
 Py_ssize_t buffer_flush(const struct connection *sink, Py_ssize_t size);
@@ -52,7 +45,55 @@ Py_ssize_t buffer_flush(const struct connection *sink, Py_ssize_t size);
 void buffer_set_openssl(const uintptr_t *addresses);
 int buffer_has_openssl(void);
 
-/* fast_path.c: forwards data frames from one leg's connection to the other's. */
+/* What examines the bytes of one stream.  Its state is that of Python objects, which have it between two calls.  An
+   attribute of `__slots__` has the same offset in every object of its class, so it is read without a look-up. */
+struct scanner {
+    const struct scanner_kind *kind;
+    PyObject *objects;           /* a tuple of the Python objects */
+    PyObject **slots[MAX_SLOTS]; /* where they have their values, in the order of the kind's names; may be NULL */
+    int masked, fragmented;      /* of frames */
+    uint64_t longest;            /* the maximum of a frame, and of a body's `octets` */
+    uint64_t left, octets;       /* bytes until the next frame, chunk line or end; payload so far */
+    uint64_t left_before, octets_before;
+    int fragmented_before;
+};
+
+struct slot_name {
+    int object; /* its place in the tuple */
+    const char *text;
+    PyObject *name; /* set by fast_path_init */
+};
+
+/* The functions of one kind of scanner.  None of them runs Python code.  Each returns -1 with an exception. */
+struct scanner_kind {
+    const char *name;
+    Py_ssize_t objects;
+    struct slot_name *slots; /* ends with an entry without a text */
+    /* Read what does not change, once. */
+    int (*prepare)(struct scanner *scanner);
+    /* Read the state, and return whether bytes may be forwarded now. */
+    int (*load)(struct scanner *scanner);
+    /* Return whether the first `size` bytes of the buffer may be forwarded unchanged, and advance the state if so. */
+    int (*scan)(struct scanner *scanner, uint64_t size);
+    /* Write the state back after `moved` bytes were forwarded. */
+    int (*store)(struct scanner *scanner, Py_ssize_t moved);
+};
+
+/* scan_frames.c: the data frames of a leg.  scan_body.c: a body with a length, and a chunked one. */
+extern const struct scanner_kind frames_kind, fixed_body_kind, chunked_body_kind;
+
+/* slots.c: attributes of `__slots__`. */
+/* Return where an object has an attribute, NULL with an exception if it is not a slot. */
+PyObject **slot_find(PyObject *object, PyObject *name);
+/* Whether a slot is the object's own bytes of no length. */
+int slot_is_empty_bytes(PyObject *const *slot);
+/* Read an integer that is not negative. */
+int slot_load(PyObject *const *slot, uint64_t *value);
+/* Set a slot; takes the reference to the value, NULL with an exception included. */
+int slot_set(PyObject **slot, PyObject *value);
+int slot_store(PyObject **slot, uint64_t value);
+
+/* fast_path.c: forwards the bytes of a stream that its scanner knows from one connection to the other. */
 extern PyTypeObject fast_path_type;
 /* Forward the bytes that are ready, and return a FastPathResult (interfaces.py), which is what is left to Python:
      None         nothing: all bytes were forwarded, or there were none

@@ -6,14 +6,21 @@
 #include <time.h>
 #include <unistd.h>
 
-static PyObject *fast_path_name;
+static PyObject *fast_path_name, *do_read_name, *do_write_name;
 
 const char epoll_loop_serve_doc[] =
-    "serve(epoll_fd, entries, turn, other)\n\n"
+    "serve(epoll_fd, entries, turn, other, ended)\n\n"
     "Serve the streams that are ready, and return how many they were; 0 when none is left.  `entries` maps each\n"
     "descriptor to a list: the stream, the events it waits for, and the turn in which it was registered.\n"
-    "A stream is not served in that turn.  `other(fd, event, octets)` is called with the bytes or the exception\n"
-    "that a fast path leaves, and with None for every event that no fast path serves.";
+    "A stream is not served in that turn.  Its fast path is run, or its doRead or doWrite is called.\n"
+    "`ended(stream, why, event, raised)` is called for a result other than None, and for an exception with\n"
+    "`raised` True.  `other(fd, event, octets)` is called with the exception of a fast path, and with None for\n"
+    "several events at once and for errors.";
+
+/* The functions of the EpollLoop that Python events lead to. */
+struct callbacks {
+    PyObject *other, *ended;
+};
 
 /* Return a new reference to the fast path of an entry's stream.  Return NULL without an exception if the stream has
    none, or if the event is not EPOLLIN alone. */
@@ -28,17 +35,22 @@ static PyObject *fast_path_of(PyObject *entry, uint32_t event, long turn) {
     return NULL;
 }
 
+/* Return a new reference to the exception that is set, with its traceback. */
+static PyObject *take_exception(void) {
+    PyObject *type, *value, *traceback;
+    PyErr_Fetch(&type, &value, &traceback);
+    PyErr_NormalizeException(&type, &value, &traceback);
+    if (traceback) PyException_SetTraceback(value, traceback);
+    Py_XDECREF(type);
+    Py_XDECREF(traceback);
+    return value;
+}
+
 /* Run a fast path.  Return a new reference to the bytes or the exception that it leaves; NULL if it leaves nothing. */
 static PyObject *run_fast_path(PyObject *fast_path, int *ran_python) {
     PyObject *leftover = fast_path_run(fast_path, ran_python);
     if (leftover == Py_None) Py_CLEAR(leftover);
-    else if (leftover == NULL) {
-        PyObject *type, *traceback;
-        PyErr_Fetch(&type, &leftover, &traceback);
-        PyErr_NormalizeException(&type, &leftover, &traceback);
-        Py_XDECREF(type);
-        Py_XDECREF(traceback);
-    }
+    else if (leftover == NULL) leftover = take_exception();
     return leftover;
 }
 
@@ -49,21 +61,50 @@ static PyObject *run_fast_path(PyObject *fast_path, int *ran_python) {
      SLOW        the event was not served: only a fast one was wanted */
 enum outcome { FAILED = -1, SERVED, RAN_PYTHON, SLOW };
 
+/* Call a stream's doRead or doWrite for its one event, and `ended` unless it returns None.  `octets` are what a fast
+   path has left, or NULL. */
+static void call_stream(PyObject *stream, uint32_t event, PyObject *octets, PyObject *ended) {
+    PyObject *arguments[] = {Py_NewRef(stream), octets};
+    PyObject *name = event == EPOLLIN ? do_read_name : do_write_name;
+    PyObject *why = PyObject_VectorcallMethod(name, arguments, octets ? 2 : 1, NULL);
+    int raised = why == NULL;
+    if (raised) why = take_exception();
+    if (why != Py_None) {
+        PyObject *bit = PyLong_FromUnsignedLong(event);
+        PyObject *end[] = {stream, why, bit, raised ? Py_True : Py_False};
+        PyObject *result = bit ? PyObject_Vectorcall(ended, end, 4, NULL) : NULL;
+        Py_XDECREF(bit);
+        Py_XDECREF(result);
+    }
+    Py_DECREF(why);
+    Py_DECREF(stream);
+}
+
+/* Whether an event is EPOLLIN or EPOLLOUT alone, and the stream of this entry waits for it. */
+static int is_one_event(PyObject *entry, uint32_t event, long turn) {
+    if ((event != EPOLLIN && event != EPOLLOUT) || !PyList_CheckExact(entry) || PyList_GET_SIZE(entry) != 3) return 0;
+    return (PyLong_AsLong(PyList_GET_ITEM(entry, 1)) & event) && PyLong_AsLong(PyList_GET_ITEM(entry, 2)) != turn;
+}
+
 /* Serve one event.  With `quick`, leave it if it has no fast path or its fast path last forwarded bulk data. */
-static enum outcome serve_one(PyObject *entries, const struct epoll_event *ready, long turn, PyObject *other,
-                              int quick) {
+static enum outcome serve_one(PyObject *entries, const struct epoll_event *ready, long turn,
+                              const struct callbacks *python, int quick) {
     PyObject *fd = PyLong_FromLong(ready->data.fd);
     PyObject *entry = fd ? PyDict_GetItemWithError(entries, fd) : NULL; /* borrowed */
     PyObject *fast_path = entry ? fast_path_of(entry, ready->events, turn) : NULL, *leftover = NULL;
     int ran_python = 0, slow = quick && entry && (fast_path == NULL || fast_path_is_bulk(fast_path));
     if (fast_path && !slow) leftover = run_fast_path(fast_path, &ran_python);
     if (entry && !slow && (fast_path == NULL || leftover)) {
-        PyObject *event = PyLong_FromUnsignedLong(ready->events);
-        PyObject *arguments[] = {fd, event, leftover ? leftover : Py_None};
-        PyObject *result = event ? PyObject_Vectorcall(other, arguments, 3, NULL) : NULL;
         ran_python = 1;
-        Py_XDECREF(event);
-        Py_XDECREF(result);
+        if ((leftover == NULL || PyBytes_Check(leftover)) && is_one_event(entry, ready->events, turn)) {
+            call_stream(PyList_GET_ITEM(entry, 0), ready->events, leftover, python->ended);
+        } else {
+            PyObject *event = PyLong_FromUnsignedLong(ready->events);
+            PyObject *arguments[] = {fd, event, leftover ? leftover : Py_None};
+            PyObject *result = event ? PyObject_Vectorcall(python->other, arguments, 3, NULL) : NULL;
+            Py_XDECREF(event);
+            Py_XDECREF(result);
+        }
     }
     Py_XDECREF(leftover);
     Py_XDECREF(fast_path);
@@ -82,26 +123,26 @@ static long long microseconds(void) {
    ones, every RECHECK_US, serve fast streams that have become ready since, so that a key press does not wait for bulk
    data or new sessions.  These rechecks take MAX_TURN_US at most. */
 static enum outcome serve_all(PyObject *entries, int poller, const struct epoll_event *events, int ready, long turn,
-                              PyObject *other, int *served) {
+                              const struct callbacks *python, int *served) {
     struct epoll_event again[MAX_EVENTS];
     int slow[MAX_EVENTS], left = 0;
     enum outcome each, all = SERVED;
     for (int i = 0; i < ready; i++) {
-        if ((each = serve_one(entries, &events[i], turn, other, 1)) == FAILED) return FAILED;
+        if ((each = serve_one(entries, &events[i], turn, python, 1)) == FAILED) return FAILED;
         if (each == SLOW) slow[left++] = i;
         else if (each == RAN_PYTHON) all = RAN_PYTHON;
     }
     *served += ready;
     long long checked = microseconds(), spent = 0;
     for (int i = 0; i < left; i++) {
-        if ((each = serve_one(entries, &events[slow[i]], turn, other, 0)) == FAILED) return FAILED;
+        if ((each = serve_one(entries, &events[slow[i]], turn, python, 0)) == FAILED) return FAILED;
         if (each == RAN_PYTHON) all = RAN_PYTHON;
         if (i + 1 == left || spent >= MAX_TURN_US) continue;
         long long began = microseconds();
         if (began - checked < RECHECK_US) continue;
         int more = epoll_wait(poller, again, MAX_EVENTS, 0);
         for (int j = 0; j < more; j++) {
-            if ((each = serve_one(entries, &again[j], turn, other, 1)) == FAILED) return FAILED;
+            if ((each = serve_one(entries, &again[j], turn, python, 1)) == FAILED) return FAILED;
             if (each == RAN_PYTHON) all = RAN_PYTHON;
             if (each != SLOW) ++*served;
         }
@@ -127,8 +168,9 @@ static int wait_for(int poller, struct epoll_event *events) {
 PyObject *epoll_loop_serve(PyObject *module, PyObject *const *args, Py_ssize_t count) {
     (void)module;
     struct epoll_event events[MAX_EVENTS];
-    if (count != 4 || !PyDict_CheckExact(args[1]))
-        return PyErr_Format(PyExc_TypeError, "serve() takes a descriptor, a dict, an integer and a callable");
+    if (count != 5 || !PyDict_CheckExact(args[1]))
+        return PyErr_Format(PyExc_TypeError, "serve() takes a descriptor, a dict, an integer and two callables");
+    struct callbacks python = {args[3], args[4]};
     long turn = PyLong_AsLong(args[2]);
     int poller = (int)PyLong_AsLong(args[0]), ready, served = 0;
     if (PyErr_Occurred()) return NULL;
@@ -137,7 +179,7 @@ PyObject *epoll_loop_serve(PyObject *module, PyObject *const *args, Py_ssize_t c
         return PyErr_SetFromErrno(PyExc_OSError);
     }
     for (long long end = microseconds() + MAX_TURN_US; ready > 0; ready = wait_for(poller, events)) {
-        enum outcome all = serve_all(args[1], poller, events, ready, turn, args[3], &served);
+        enum outcome all = serve_all(args[1], poller, events, ready, turn, &python, &served);
         if (all == FAILED) return NULL;
         if (all == RAN_PYTHON || served >= STREAMS_PER_TURN || microseconds() >= end)
             return PyLong_FromLong(served);
@@ -146,5 +188,8 @@ PyObject *epoll_loop_serve(PyObject *module, PyObject *const *args, Py_ssize_t c
 }
 
 int epoll_loop_init(void) {
-    return (fast_path_name = PyUnicode_InternFromString("_fast_path")) ? 0 : -1;
+    fast_path_name = PyUnicode_InternFromString("_fast_path");
+    do_read_name = PyUnicode_InternFromString("doRead");
+    do_write_name = PyUnicode_InternFromString("doWrite");
+    return fast_path_name && do_read_name && do_write_name ? 0 : -1;
 }

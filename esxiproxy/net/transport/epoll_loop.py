@@ -41,7 +41,10 @@ class EpollLoop:
         self._entries: dict[int, list[Any]] = {}
         """By descriptor: the stream, the events it waits for, and the turn in which it was registered."""
         self._turn = 0
-        self._compiled = compiled()
+        self._soon: list[tuple[Any, BaseException | None]] = []
+        self._is_serving = False
+        module = compiled()
+        self._serve_compiled = None if module is None else module.serve
 
     def fileno(self) -> int:
         return -1 if self._epoll is None else int(self._epoll.fileno())
@@ -54,6 +57,7 @@ class EpollLoop:
         for _ in range(DISCONNECT_ROUNDS):  # a connector may have made a stream in this round
             for stream, _, _ in list(self._entries.values()):
                 self._lose(stream, CONNECTION_LOST, 0)
+            self._serve_soon()
         if self._epoll is not None:
             self._epoll.close()
             self._epoll = None
@@ -64,16 +68,49 @@ class EpollLoop:
     def doRead(self) -> None:
         """Serve the streams that are ready, until there are none or STREAMS_PER_TURN are served."""
         served = 0
-        while served < STREAMS_PER_TURN and (ready := self._ready()):
-            served += ready
+        self._is_serving = True
+        try:
+            while served < STREAMS_PER_TURN and (ready := self._ready()):
+                served += ready
+                if self._soon:
+                    self._serve_soon()
+        finally:
+            self._is_serving = False
+            if self._soon:
+                self.callLater(0, self._serve_soon)
+
+    def serve_soon(self, stream: Any, why: BaseException | None = None) -> None:
+        """End a stream for this reason, or without one call its doWrite, after the events of this turn.
+
+        A stream whose write buffer is empty closes without an event.
+        """
+        if not self._soon and not self._is_serving:
+            self.callLater(0, self._serve_soon)
+        self._soon.append((stream, why))
+
+    def _serve_soon(self) -> None:
+        soon, self._soon = self._soon, []
+        for stream, why in soon:
+            if why is None and stream.connected:
+                try:
+                    why = stream.doWrite()
+                except BaseException as error:
+                    _log.failure("a protocol raised an exception, its connection is closed")
+                    why = error
+            if why is not None:
+                self._lose(stream, why, 0)
 
     def _ready(self) -> int:
         """Serve each stream that is ready once, and return how many they were; 0 when none is left."""
         if self._epoll is None:  # a stream has stopped the reactor
             return 0
         self._turn += 1
-        if self._compiled is not None:
-            return int(self._compiled.serve(self._epoll.fileno(), self._entries, self._turn, self._serve))
+        if self._serve_compiled is not None:
+            return int(
+                self._serve_compiled(
+                    self._epoll.fileno(), self._entries, self._turn, self._serve, self._ended
+                )
+            )
         events = self._epoll.poll(0, MAX_EVENTS)
         for fd, event in events:
             self._serve(fd, event)
@@ -107,6 +144,12 @@ class EpollLoop:
         if why is not None:
             self._lose(stream, why, read)
 
+    def _ended(self, stream: Any, why: BaseException, event: int, raised: bool) -> None:
+        """End a stream whose doRead or doWrite has returned this reason, or has raised it."""
+        if raised:
+            _log.failure("a protocol raised an exception, its connection is closed", Failure(why))
+        self._lose(stream, why, event & IN)
+
     @staticmethod
     def _resume_python(stream: Any, octets: Unfinished) -> DoReadResult:
         """Continue where a fast path ended: read with its bytes, or handle its exception."""
@@ -118,7 +161,7 @@ class EpollLoop:
 
     def _lose(self, stream: Any, why: BaseException, read: int) -> None:
         """End one stream.  No exception may leave this method, or the reactor would end all streams."""
-        self.removeReader(stream)
+        self.remove(stream)
         try:
             if why is CONNECTION_DONE and read and IHalfCloseableDescriptor.providedBy(stream):
                 stream.readConnectionLost(_DONE)
@@ -143,6 +186,15 @@ class EpollLoop:
 
     def removeWriter(self, stream: Any) -> None:
         self._drop(stream, OUT)
+
+    def remove(self, stream: Any) -> None:
+        """Register a stream for nothing."""
+        fd = stream.fileno()  # -1 once it is closed
+        entry = self._entries.get(fd)
+        if entry is not None and entry[0] is stream:
+            entry[1] = 0
+            self._epoll.unregister(fd)
+            del self._entries[fd]
 
     def _want(self, stream: Any, bit: int) -> None:
         fd = stream.fileno()

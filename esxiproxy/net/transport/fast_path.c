@@ -1,107 +1,58 @@
-/* The relay's inner loop: forwards valid data frames from one leg's connection to the other's.
+/* The inner loop of relays and of large bodies: forwards the bytes of one connection to another one.
 
-   Everything else (a control frame, a protocol error, a header that is split between two reads, the end of the
-   connection) is returned to Python as bytes that are not examined, and Python processes them as it does without
-   this file.  So every rule here is a rule of core/websocket/frames.py as well, and all state is that of a
-   FrameWalker. */
+   A scanner decides which bytes pass.  Everything else is returned to Python as bytes that are not examined, and
+   Python processes them as it does without this file. */
 #include "compiled.h"
 #include <errno.h>
-#include <structmember.h>
 
-/* An attribute of `__slots__` has the same offset in every object of its class, so it is read without a look-up. */
-#define AT(object, slot) (*(PyObject **)((char *)(object) + (slot)))
-
-static Py_ssize_t slot_offset(PyObject *object, PyObject *name) {
-    PyObject *found = PyObject_GetAttr((PyObject *)Py_TYPE(object), name);
-    Py_ssize_t slot = -1;
-    if (found && Py_TYPE(found) == &PyMemberDescr_Type)
-        slot = ((PyMemberDescrObject *)found)->d_member->offset;
-    else if (found)
-        PyErr_Format(PyExc_TypeError, "%U of %R is not a slot", name, Py_TYPE(object));
-    Py_XDECREF(found);
-    return slot;
-}
-
-#define NAMES(X) \
-    X(sink) X(walker) X(data) X(current_frame) X(held) X(octets) X(heard) X(left) X(fragmented) \
-    X(connected) X(_streaming) X(_write_buffer) X(size) X(FAST_PATH_BLOCKERS) X(write)
+#define NAMES(X) X(connected) X(_streaming) X(_write_buffer) X(size) X(FAST_PATH_BLOCKERS) X(write)
 #define DECLARE(name) static PyObject *name##_name;
 NAMES(DECLARE)
 
-/* A stream, with the offsets of the slots that say whether a fast path may use it. */
+static const struct scanner_kind *const kinds[] = {&frames_kind, &fixed_body_kind, &chunked_body_kind, NULL};
+
+/* A stream, with the slots that say whether a fast path may use it. */
 struct stream_slots {
-    PyObject *stream;
-    Py_ssize_t connected, streaming, write_buffer, size, blockers[MAX_BLOCKERS];
+    PyObject **connected, **streaming, **size, **blockers[MAX_BLOCKERS];
     int count;
 };
 
 typedef struct {
     PyObject_HEAD
-    PyObject *leg, *sink, *walker, *source, *target, *handles; /* the handles keep each `ssl` alive */
+    PyObject *objects, *source, *target, *handles; /* the handles keep each `ssl` alive */
+    PyObject *written;                             /* the target's write buffer */
+    struct scanner scanner;
     struct connection from, to;
     struct stream_slots in, out;
-    Py_ssize_t sink_slot, walker_slot, data_slot, frame_slot, octets_slot, heard_slot; /* the leg's */
-    Py_ssize_t held_slot;                                                              /* the sink's */
-    Py_ssize_t left_slot, fragmented_slot;                                             /* the walker's */
-    int masked, bulk;
-    unsigned long long longest;
+    int bulk;
 } FastPath;
 
 /* Whether a stream is connected, has a push producer, and has none of its class's FAST_PATH_BLOCKERS set. */
 static int is_unblocked(const struct stream_slots *slots) {
-    if (AT(slots->stream, slots->connected) != Py_True || AT(slots->stream, slots->streaming) != Py_True) return 0;
+    if (*slots->connected != Py_True || *slots->streaming != Py_True) return 0;
     for (int i = 0; i < slots->count; i++) {
-        PyObject *blocker = AT(slots->stream, slots->blockers[i]);
+        PyObject *blocker = *slots->blockers[i];
         if (blocker != Py_False && blocker != Py_None) return 0;
     }
     return 1;
 }
 
-/* Whether bytes may be forwarded: the leg still has this walker and this sink and no unprocessed input, the sink has no
-   control frame to send and no bytes to write, and neither stream is blocked. */
-static int may_forward(const FastPath *self) {
-    PyObject *leg = self->leg, *octets = AT(leg, self->data_slot), *held = AT(self->sink, self->held_slot);
-    PyObject *write_buffer = AT(self->target, self->out.write_buffer);
-    return AT(leg, self->sink_slot) == self->sink && AT(leg, self->walker_slot) == self->walker &&
-           AT(leg, self->frame_slot) == Py_None && octets && PyBytes_CheckExact(octets) &&
-           PyBytes_GET_SIZE(octets) == 0 && held && PyDict_CheckExact(held) && PyDict_GET_SIZE(held) == 0 &&
-           write_buffer && PyObject_IsTrue(AT(write_buffer, self->out.size)) == 0 && is_unblocked(&self->in) &&
-           is_unblocked(&self->out);
-}
-
-/* Set a slot; takes the reference to the value.  Return -1 if the value is NULL. */
-static int set_slot(PyObject *object, Py_ssize_t slot, PyObject *value) {
-    PyObject *old = AT(object, slot);
-    if (value == NULL) return -1;
-    AT(object, slot) = value;
-    Py_XDECREF(old);
-    return 0;
-}
-
-/* Update the leg and its walker as Leg.dataReceived does after it has forwarded `moved` bytes. */
-static int update_leg(FastPath *self, Py_ssize_t moved, const struct scan_state *old,
-                      const struct scan_state *new) {
-    PyObject *walker = self->walker;
-    unsigned long long octets = PyLong_AsUnsignedLongLong(AT(self->leg, self->octets_slot));
-    if (PyErr_Occurred() || set_slot(self->leg, self->heard_slot, Py_NewRef(Py_True)) < 0) return -1;
-    if (set_slot(self->leg, self->octets_slot, PyLong_FromUnsignedLongLong(octets + moved)) < 0) return -1;
-    if (old->left != new->left && set_slot(walker, self->left_slot, PyLong_FromUnsignedLongLong(new->left)) < 0)
-        return -1;
-    if (old->fragmented == new->fragmented) return 0;
-    return set_slot(walker, self->fragmented_slot, PyBool_FromLong(new->fragmented));
+/* Return whether bytes may be forwarded: the scanner can, neither stream is blocked, and the target has no bytes to
+   write.  Return -1 with an exception. */
+static int may_forward(FastPath *self) {
+    if (self->objects == NULL) return 0; /* cleared by the cycle collector */
+    PyObject *unsent = *self->out.size;
+    if (!unsent || !PyLong_CheckExact(unsent) || PyObject_IsTrue(unsent)) return 0;
+    if (!is_unblocked(&self->in) || !is_unblocked(&self->out)) return 0;
+    return self->scanner.kind->load(&self->scanner);
 }
 
 PyObject *fast_path_run(PyObject *fast_path, int *ran_python) {
     FastPath *self = (FastPath *)fast_path;
-    if (!may_forward(self)) return PyBytes_FromStringAndSize(NULL, 0);
-    struct scan_state state = {
-        .masked = self->masked,
-        .longest = self->longest,
-        .left = PyLong_AsUnsignedLongLong(AT(self->walker, self->left_slot)),
-        .fragmented = AT(self->walker, self->fragmented_slot) == Py_True,
-    };
-    if (PyErr_Occurred()) return NULL;
-    struct scan_state before = state;
+    struct scanner *scanner = &self->scanner;
+    int ready = may_forward(self);
+    if (ready < 0) return NULL;
+    if (!ready) return PyBytes_FromStringAndSize(NULL, 0);
     Py_ssize_t moved = 0;
     PyObject *unread = NULL, *unsent = NULL;
     int more = 1, fault = 0;
@@ -111,7 +62,7 @@ PyObject *fast_path_run(PyObject *fast_path, int *ran_python) {
             fault = errno == EAGAIN || errno == EINTR ? 0 : errno;
             break;
         }
-        if (size == 0 || more < 0 || !buffer_scan(&state, (uint64_t)size)) {
+        if (size == 0 || more < 0 || !scanner->kind->scan(scanner, (uint64_t)size)) {
             if ((unread = PyBytes_FromStringAndSize((char *)buffer, size)) == NULL) return NULL;
             break;
         }
@@ -122,8 +73,8 @@ PyObject *fast_path_run(PyObject *fast_path, int *ran_python) {
     }
     self->bulk = moved > RECORD_SIZE;
     PyObject *leftover = unread ? unread : Py_NewRef(Py_None);
-    if (moved > 0 && update_leg(self, moved, &before, &state) < 0) Py_CLEAR(leftover);
-    if (unsent) { /* comes last: write() runs Python code, which may close either leg */
+    if (moved > 0 && scanner->kind->store(scanner, moved) < 0) Py_CLEAR(leftover);
+    if (unsent) { /* comes last: write() runs Python code, which may close either connection */
         *ran_python = 1;
         PyObject *result = leftover ? PyObject_CallMethodOneArg(self->target, write_name, unsent) : NULL;
         if (result == NULL) Py_CLEAR(leftover);
@@ -143,10 +94,12 @@ int fast_path_is_bulk(PyObject *fast_path) {
 }
 
 PyDoc_STRVAR(fast_path_doc,
-    "FastPath(leg, sink, walker, source, target, handles, (source_fd, source_ssl), (target_fd, target_ssl),\n"
-    "        masked, longest)\n\n"
+    "FastPath(kind, objects, source, target, handles, (source_fd, source_ssl), (target_fd, target_ssl))\n\n"
     "Call it to forward the bytes that are ready.  Bytes that the socket does not take are passed to the target's\n"
-    "`write`.  The result is a FastPathResult (esxiproxy.net.transport.interfaces).");
+    "`write`.  The result is a FastPathResult (esxiproxy.net.transport.interfaces).  `kind` and `objects` are:\n"
+    "  'frames'        (leg, sink, walker)\n"
+    "  'fixed body'    (body,)\n"
+    "  'chunked body'  (body,)");
 
 static PyObject *call(PyObject *self, PyObject *args, PyObject *named) {
     if (PyTuple_GET_SIZE(args) || named)
@@ -155,55 +108,68 @@ static PyObject *call(PyObject *self, PyObject *args, PyObject *named) {
     return fast_path_run(self, &ran_python);
 }
 
-/* Find the slots of a stream.  Return -1 with an exception if its class has not all of them. */
-static int find_slots(struct stream_slots *slots, PyObject *stream) {
+/* Find the slots of a stream.  Return its write buffer, or NULL with an exception if its class has not all of them. */
+static PyObject *find_stream(struct stream_slots *slots, PyObject *stream) {
     PyObject *write_buffer = PyObject_GetAttr(stream, _write_buffer_name);
     PyObject *blockers = write_buffer ? PyObject_GetAttr(stream, FAST_PATH_BLOCKERS_name) : NULL;
     if (blockers && (!PyTuple_CheckExact(blockers) || PyTuple_GET_SIZE(blockers) > MAX_BLOCKERS))
         PyErr_Format(PyExc_TypeError, "FAST_PATH_BLOCKERS is not a tuple of at most %d names", MAX_BLOCKERS);
     if (blockers && !PyErr_Occurred()) {
-        slots->stream = stream;
         slots->count = (int)PyTuple_GET_SIZE(blockers);
-        slots->connected = slot_offset(stream, connected_name);
-        slots->streaming = slot_offset(stream, _streaming_name);
-        slots->write_buffer = slot_offset(stream, _write_buffer_name);
-        slots->size = slot_offset(write_buffer, size_name);
-        for (int i = 0; i < slots->count; i++)
-            slots->blockers[i] = slot_offset(stream, PyTuple_GET_ITEM(blockers, i));
+        if ((slots->connected = slot_find(stream, connected_name)) &&
+            (slots->streaming = slot_find(stream, _streaming_name)) &&
+            (slots->size = slot_find(write_buffer, size_name)))
+            for (int i = 0; i < slots->count; i++)
+                if ((slots->blockers[i] = slot_find(stream, PyTuple_GET_ITEM(blockers, i))) == NULL) break;
     }
     Py_XDECREF(blockers);
-    Py_XDECREF(write_buffer);
-    return PyErr_Occurred() ? -1 : 0;
+    if (PyErr_Occurred()) Py_CLEAR(write_buffer);
+    return write_buffer;
+}
+
+/* Find the slots of a scanner.  Return -1 with an exception for objects of another kind. */
+static int find_scanner(struct scanner *scanner, const char *name, PyObject *objects) {
+    const struct scanner_kind *const *kind = kinds;
+    while (*kind && strcmp((*kind)->name, name)) kind++;
+    if (*kind == NULL || PyTuple_GET_SIZE(objects) != (*kind)->objects) {
+        PyErr_Format(PyExc_TypeError, "FastPath() has no kind '%s' of %zd objects", name, PyTuple_GET_SIZE(objects));
+        return -1;
+    }
+    scanner->kind = *kind;
+    scanner->objects = objects;
+    for (int i = 0; scanner->kind->slots[i].text; i++) {
+        const struct slot_name *slot = &scanner->kind->slots[i];
+        if ((scanner->slots[i] = slot_find(PyTuple_GET_ITEM(objects, slot->object), slot->name)) == NULL) return -1;
+    }
+    return scanner->kind->prepare(scanner);
 }
 
 static PyObject *make(PyTypeObject *type, PyObject *args, PyObject *named) {
-    PyObject *leg, *sink, *walker, *source, *target, *handles;
-    unsigned long long source_ssl, target_ssl, longest;
-    int source_fd, target_fd, masked;
+    PyObject *objects, *source, *target, *handles;
+    const char *kind;
+    unsigned long long source_ssl, target_ssl;
+    int source_fd, target_fd;
     if (named) return PyErr_Format(PyExc_TypeError, "FastPath() takes no keyword arguments");
-    if (!PyArg_ParseTuple(args, "OOOOOO(iK)(iK)pK", &leg, &sink, &walker, &source, &target, &handles, &source_fd,
-                          &source_ssl, &target_fd, &target_ssl, &masked, &longest))
+    if (!PyArg_ParseTuple(args, "sO!OOO(iK)(iK)", &kind, &PyTuple_Type, &objects, &source, &target, &handles,
+                          &source_fd, &source_ssl, &target_fd, &target_ssl))
         return NULL;
     if ((source_ssl || target_ssl) && !buffer_has_openssl())
         return PyErr_Format(PyExc_RuntimeError, "openssl() was not called, which a TLS connection needs");
     FastPath *self = (FastPath *)type->tp_alloc(type, 0);
     if (self == NULL) return NULL;
-    self->leg = Py_NewRef(leg), self->sink = Py_NewRef(sink), self->walker = Py_NewRef(walker);
-    self->source = Py_NewRef(source), self->target = Py_NewRef(target), self->handles = Py_NewRef(handles);
+    self->objects = Py_NewRef(objects), self->handles = Py_NewRef(handles);
+    self->source = Py_NewRef(source), self->target = Py_NewRef(target);
     self->from = (struct connection){source_fd, (void *)(uintptr_t)source_ssl};
     self->to = (struct connection){target_fd, (void *)(uintptr_t)target_ssl};
-    self->masked = masked, self->longest = longest;
-    self->sink_slot = slot_offset(leg, sink_name), self->walker_slot = slot_offset(leg, walker_name);
-    self->data_slot = slot_offset(leg, data_name), self->frame_slot = slot_offset(leg, current_frame_name);
-    self->octets_slot = slot_offset(leg, octets_name), self->heard_slot = slot_offset(leg, heard_name);
-    self->held_slot = slot_offset(sink, held_name);
-    self->left_slot = slot_offset(walker, left_name), self->fragmented_slot = slot_offset(walker, fragmented_name);
-    if (PyErr_Occurred() || find_slots(&self->in, source) < 0 || find_slots(&self->out, target) < 0) Py_CLEAR(self);
+    PyObject *read = find_stream(&self->in, source);
+    if (read) self->written = find_stream(&self->out, target);
+    if (!self->written || find_scanner(&self->scanner, kind, objects) < 0) Py_CLEAR(self);
+    Py_XDECREF(read);
     return (PyObject *)self;
 }
 
 /* A stream refers to its fast path, which refers to the stream: the cycle collector has to see these references. */
-#define OWNED(X) X(leg) X(sink) X(walker) X(source) X(target) X(handles)
+#define OWNED(X) X(objects) X(source) X(target) X(handles) X(written)
 
 static int traverse(PyObject *fast_path, visitproc visit, void *arg) {
 #define VISIT(name) Py_VISIT(((FastPath *)fast_path)->name);
@@ -240,5 +206,8 @@ int fast_path_init(void) {
 #define INTERN(name) \
     if ((name##_name = PyUnicode_InternFromString(#name)) == NULL) return -1;
     NAMES(INTERN)
+    for (int i = 0; kinds[i]; i++)
+        for (struct slot_name *slot = kinds[i]->slots; slot->text; slot++)
+            if ((slot->name = PyUnicode_InternFromString(slot->text)) == NULL) return -1;
     return PyType_Ready(&fast_path_type);
 }

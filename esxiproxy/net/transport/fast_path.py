@@ -1,6 +1,6 @@
-"""Fast paths of a relay, which forward data frames from one leg's connection to the other's in C.
+"""Fast paths, which forward data frames and large bodies from one connection to another in C.
 
-Without the compiled part there are none, and the legs forward all data.
+Without the compiled part there are none, and Python forwards all data.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from typing import Any
 from cryptography.hazmat.bindings._rust import _openssl
 from OpenSSL import SSL
 
+from esxiproxy.core.http.body import Body, FixedBody
+from esxiproxy.core.http.chunked_body import ChunkedBody
 from esxiproxy.core.websocket.frames import FrameWalker
 from esxiproxy.net.transport.interfaces import FastPath, Relayable
 
@@ -29,8 +31,9 @@ OPENSSL = {
 
 A test checks that the bindings still have them.
 """
-_NO_LIMIT = 2**64 - 1
-"""Maximum frame length in bytes that the compiled part is given when the walker has none."""
+_BODY_KINDS: dict[type[Body], str] = {FixedBody: "fixed body", ChunkedBody: "chunked body"}
+_MAX_LENGTH = 2**63 - 1
+"""Maximum of the bytes that are left of a body.  The compiled part counts in 64 bits."""
 
 
 def compiled() -> Any:
@@ -61,19 +64,32 @@ def fast_path_for(leg: Any, sink: Any) -> FastPath | None:
     There is none without the compiled part, for other transports than streams, and for a walker of another
     class than FrameWalker, such as a trace, which examines the bytes.
     """
-    source, target, walker = leg.transport, sink.transport, leg.walker
-    if _IN_USE is None or not hasattr(type(target), "FAST_PATH_BLOCKERS"):
-        return None
+    walker = leg.walker
     if type(walker) is not FrameWalker:
+        return None
+    return _between(leg.transport, sink.transport, "frames", (leg, sink, walker))
+
+
+def body_fast_path(body: Body, source: Any, target: Any) -> FastPath | None:
+    """Return a fast path for a body that ``source`` receives and ``target`` gets, or None.
+
+    There is none without the compiled part, for other transports than streams, and for an OpenBody.
+    """
+    kind = _BODY_KINDS.get(type(body))
+    # Look at the class, since a wrapper passes the attributes of the transport that it wraps.
+    if kind is None or body.left > _MAX_LENGTH or not hasattr(type(source), "set_fast_path"):
+        return None
+    return _between(source, target, kind, (body,))
+
+
+def _between(source: Any, target: Any, kind: str, objects: tuple[Any, ...]) -> FastPath | None:
+    if _IN_USE is None or not hasattr(type(target), "FAST_PATH_BLOCKERS"):
         return None
     here, there = _end(source), _end(target)
     if not _WITH_TLS and (here[1] or there[1]):
         return None
-    longest = _NO_LIMIT if walker.max_frame is None else walker.max_frame
     handles = source.getHandle(), target.getHandle()  # keep OpenSSL's objects alive
-    made: FastPath = _IN_USE.FastPath(
-        leg, sink, walker, source, target, handles, here, there, walker.masked, longest
-    )
+    made: FastPath = _IN_USE.FastPath(kind, objects, source, target, handles, here, there)
     return made
 
 

@@ -12,9 +12,9 @@ from twisted.internet.posixbase import PosixReactorBase
 from zope.interface import directlyProvides, providedBy
 
 from esxiproxy.net.transport.connectors import TCPConnector, UNIXConnector
-from esxiproxy.net.transport.delayed_calls import DelayedCalls
 from esxiproxy.net.transport.epoll_loop import EpollLoop
 from esxiproxy.net.transport.port import TCPPort, UNIXPort
+from esxiproxy.net.transport.timer_queue import TimerQueues
 from esxiproxy.net.transport.tls_start import TLSFactory
 
 
@@ -34,14 +34,18 @@ def with_fast_transports(reactor: Any) -> Any:
 class StreamReactor:
     """A reactor whose ports and connectors make streams.
 
-    It can be passed wherever a reactor is expected, to Twisted's endpoints for example.  Its delayed calls
-    cost less than those of the wrapped reactor.  Every other attribute is that of the wrapped reactor.
+    Its timers are in queues (:mod:`~esxiproxy.net.transport.timer_queue`).
+
+    It can be passed wherever a reactor is expected, to Twisted's endpoints for example.  Every other
+    attribute is that of the wrapped reactor.
     """
 
     def __init__(self, reactor: Any) -> None:
         self._reactor = reactor
         self._epoll_loop = EpollLoop(reactor)
-        self.callLater, self.seconds = DelayedCalls(reactor).call_later, reactor.seconds
+        timers = TimerQueues(reactor)
+        self.callLater, self.getDelayedCalls = timers.callLater, timers.getDelayedCalls
+        self.seconds = reactor.seconds
         directlyProvides(self, *providedBy(reactor))
 
     def __getattr__(self, name: str) -> Any:

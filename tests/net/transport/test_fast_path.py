@@ -14,11 +14,8 @@ from OpenSSL import SSL
 
 from esxiproxy.core.websocket.frames import FrameWalker, control_frame
 from esxiproxy.net.transport import constants, fast_path
-from esxiproxy.net.transport.write_buffer import WriteBuffer
-from tests.support.packages import NO_COMPILER
+from tests.net.transport.fast_path_scene import Ends, Pairs, compiled
 from tests.support.websocket import frame
-
-compiled = pytest.mark.skipif(fast_path._compiled is None, reason=NO_COMPILER)
 
 PING = 9
 LENGTHS = (0, 1, 64, 125, 126, 127, 1000, 4096, 16384, 65535, 65536, 70000, 300_000)
@@ -60,59 +57,19 @@ def test_an_environment_variable_disables_it(monkeypatch):
     assert fast_path.compiled() is fast_path._compiled
 
 
-class Ends:
-    """A stream as the compiled part sees it: its slots, and ``write`` for unsent bytes."""
-
-    __slots__ = ("_streaming", "_write_buffer", "connected", "late", "stuck", "waits")
-    FAST_PATH_BLOCKERS = ("stuck", "waits")
-
-    def __init__(self):
-        self._write_buffer, self.late = WriteBuffer(), b""
-        self._streaming = self.connected = True
-        self.stuck, self.waits = False, None
-
-    def write(self, octets):
-        assert type(octets) is bytes
-        self.late += octets
-
-
-class Going:
+class Going(Pairs):
     """A leg and its sink as the compiled part sees them, between two pairs of sockets."""
 
-    __slots__ = ("__dict__", "current_frame", "data", "heard", "held", "octets", "sink", "walker")
+    __slots__ = ("current_frame", "data", "heard", "held", "octets", "sink", "walker")
 
     def __init__(self, masked=True, max_frame=None):
+        super().__init__()
         self.walker = FrameWalker(masked, max_frame)
-        self.far_in, self.near_in = socket.socketpair()
-        self.near_out, self.far_out = socket.socketpair()
-        self.sockets = self.far_in, self.near_in, self.near_out, self.far_out
-        for each in self.sockets:
-            each.setblocking(False)
         self.octets, self.heard, self.data, self.current_frame, self.held = 0, False, b"", None, {}
         self.sink = self
-        self.source, self.target = Ends(), Ends()
 
     def arguments(self):
-        longest = fast_path._NO_LIMIT if self.walker.max_frame is None else self.walker.max_frame
-        ends = (self.near_in.fileno(), 0), (self.near_out.fileno(), 0)
-        streams = self.source, self.target
-        return [self, self, self.walker, *streams, None, *ends, self.walker.masked, longest]
-
-    def fast_path(self):
-        return fast_path._compiled.FastPath(*self.arguments())
-
-    def go(self, chunk=b""):
-        if chunk:
-            assert self.far_in.send(chunk) == len(chunk)
-        return self.fast_path()()
-
-    @property
-    def late(self):
-        return self.target.late
-
-    def close(self):
-        for each in self.sockets:
-            each.close()
+        return super().arguments("frames", self, self, self.walker)
 
 
 @pytest.fixture
@@ -246,10 +203,14 @@ def test_a_walker_with_an_invalid_number_raises(going):
 def test_arguments_of_another_kind_are_refused(going):
     one = going()
     good = one.arguments()
-    for place, wrong in ((6, 0), (7, (0,)), (9, "long"), (2, object()), (3, object())):
+    wrongs = (
+        *((5, 0), (6, (0,)), (0, 1), (0, "other frames"), (2, object()), (3, object())),
+        *((1, []), (1, (one, one)), (1, (one, one, object())), (1, (one, object(), one.walker))),
+    )
+    for place, wrong in wrongs:
         with pytest.raises((TypeError, AttributeError)):
             fast_path._compiled.FastPath(*good[:place], wrong, *good[place + 1 :])
-    for arguments, named in (((), {}), (good, {"leg": one})):
+    for arguments, named in (((), {}), (good, {"kind": "frames"})):
         with pytest.raises(TypeError):
             fast_path._compiled.FastPath(*arguments, **named)
     with pytest.raises(TypeError):
@@ -275,7 +236,7 @@ def test_a_fast_path_that_was_not_removed_is_collected(going):
 
     held = Held()
     arguments = one.arguments()
-    arguments[5] = held
+    arguments[4] = held
     held.way = fast_path._compiled.FastPath(*arguments)
     gone = weakref.ref(held)
     del held, arguments

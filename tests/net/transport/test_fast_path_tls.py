@@ -8,7 +8,7 @@ import pytest
 
 from esxiproxy.core.websocket.frames import FrameWalker
 from esxiproxy.net.transport import fast_path
-from tests.net.transport.test_fast_path import Ends
+from tests.net.transport.fast_path_scene import Ends
 from tests.support.packages import NO_COMPILER
 from tests.support.websocket import frame
 
@@ -75,7 +75,7 @@ class Scene:
         self.tls, self.leg, self.target = StandIn(), Leg(), Ends()
         streams = Ends(), self.target
         self.go = fast_path._compiled.FastPath(
-            self.leg, self.leg, self.leg.walker, *streams, None, (-1, SOURCE), (-1, TARGET), False, 1 << 40
+            "frames", (self.leg, self.leg, self.leg.walker), *streams, None, (-1, SOURCE), (-1, TARGET)
         )
 
 

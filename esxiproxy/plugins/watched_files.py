@@ -1,4 +1,4 @@
-"""Reads the files of an authenticator again, in a thread, when they have changed."""
+"""Reads the files of a plugin in a thread, and again when they have changed."""
 
 from __future__ import annotations
 
@@ -22,8 +22,9 @@ SETTLE = 0.5
 class WatchedFiles(Generic[T]):
     """Files that are read as one value.
 
-    ``read`` is called in a thread after each change.  ``loaded`` is called with its result, and ``failed``
-    with the error that it raised.
+    ``read`` is called in a thread: for the first value, and after each change.  ``loaded`` is called with the
+    value after a change, and ``failed`` with the error that ``read`` raised then.  ``value`` is the newest
+    one, None before the first one.
     """
 
     def __init__(
@@ -39,9 +40,22 @@ class WatchedFiles(Generic[T]):
         self._loaded = loaded
         self._failed = failed
         self._timer: IDelayedCall | None = None
-        self._is_reading = False
+        self._readings = 0
+        self.value: T | None = None
         for path in paths:
             context.watch(path, self._changed)
+
+    async def current(self) -> T:
+        """Return the newest value.  The first call reads the files, and raises what ``read`` raises."""
+        if self.value is None:
+            self._readings += 1
+            try:
+                found: T = await self._context.in_thread(self._read)
+            finally:
+                self._readings -= 1
+            if self.value is None:
+                self.value = found
+        return self.value
 
     def _changed(self) -> None:
         if self._timer is None:
@@ -49,16 +63,17 @@ class WatchedFiles(Generic[T]):
 
     def _start(self) -> None:
         self._timer = None
-        if self._is_reading:  # the thread may have read the version before
+        if self._readings:  # the thread may have read the version before
             self._changed()
             return
-        self._is_reading = True
+        self._readings += 1
         reading: Deferred[Any] = self._context.in_thread(self._read)
         reading.addBoth(self._ended)
 
     def _ended(self, outcome: T | Failure) -> None:
-        self._is_reading = False
+        self._readings -= 1
         if not isinstance(outcome, Failure):
+            self.value = outcome
             self._loaded(outcome)
         elif isinstance(outcome.value, CancelledError):  # the plugin has stopped
             return
