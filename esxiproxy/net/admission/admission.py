@@ -20,8 +20,8 @@ from esxiproxy.core.networks import canonical
 from esxiproxy.core.routing import Route
 from esxiproxy.core.session.claim import Claim, OnceClaim, Outcome
 from esxiproxy.core.session.command import Command, CommandKind, Selector, SelectorKind
-from esxiproxy.core.session.connection_limits import ConnectionLimits
-from esxiproxy.core.session.record import HTTP, Record
+from esxiproxy.core.session.connection_limits import ANONYMOUS_NAME, ConnectionLimits
+from esxiproxy.core.session.record import CONSOLE, HTTP, Record
 from esxiproxy.core.session.session import Session
 from esxiproxy.interfaces import ISessionObserver, IState
 from esxiproxy.net.admission.idle_connections import Idle, IdleConnections
@@ -140,18 +140,39 @@ class Admission:
         """Assign the handshake slot of a connection to its session, until the session opens or ends."""
         self._handshake_slots[session.id] = handshake
 
+    def arrive(self, session: Session, limits: ConnectionLimits) -> Sequence[Claim]:
+        """Note a new session, and return the claims that it needs before its client is authenticated.
+
+        Raises OutOfDescriptors.
+        """
+        if not self._has_descriptors(len(self._dials)):
+            self._count_refusal("descriptors")
+            raise OutOfDescriptors("no file descriptor left for one more session")
+        identity = session.id
+        self._taken[identity] = ()
+        self._dials.add(identity)
+        return limits.on_arrival(session.request, session.kind)
+
     async def take_arrival_slots(self, session: Session, limits: ConnectionLimits) -> None:
         """Acquire the slots that a new session needs before its client is authenticated.
 
         Raises OutOfDescriptors, LimitReached or StateUnavailable.
         """
-        if not self.has_descriptors:
-            self._count_refusal("descriptors")
-            raise OutOfDescriptors("no file descriptor left for one more session")
-        self._taken[session.id] = ()
-        self._dials.add(session.id)
-        if claims := limits.on_arrival(session.request, session.kind):
-            self._check_taken(await self._take_for(session, claims, limits.queue_timeout))
+        if claims := self.arrive(session, limits):
+            await self.take_claims(session, claims, limits)
+
+    async def take_claims(self, session: Session, claims: Sequence[Claim], limits: ConnectionLimits) -> None:
+        """Acquire the claims of a session that has arrived.  Raises LimitReached or StateUnavailable."""
+        self._check_taken(await self._take_for(session, claims, limits.queue_timeout))
+
+    def needs_decision_slots(self, session: Session, route: Route) -> bool:
+        """Return whether a session may need slots or marks when its principal and route are known."""
+        if route.claims:
+            return True
+        principal = session.principal
+        return session.kind is CONSOLE and (
+            route.console is not None or principal is None or principal.name != ANONYMOUS_NAME
+        )
 
     async def take_decision_slots(self, session: Session, route: Route, limits: ConnectionLimits) -> None:
         """Acquire the slots and marks that a session needs when its principal and route are known.
@@ -164,7 +185,6 @@ class Admission:
         decided = limits.on_decision(session.principal.name, route.console, session.kind, route.max_consoles)
         claims = (*route.claims, *decided)
         if not claims:
-            session.marked_at = None
             return
         if route.claims:
             self._marked[session.id] = session

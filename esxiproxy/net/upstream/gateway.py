@@ -8,6 +8,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 
 from esxiproxy.core.errors import (
@@ -117,23 +118,28 @@ class Gateway:
         Each authenticator and each router has ``decision_timeout`` seconds.  Raises a SessionError when the
         client is refused or a deadline expires.
         """
-        forwarded = session.kind is HTTP and self.forwards
-        if self._drains is not None and not forwarded and self._drains.may_refuse:
-            await check_arrival(self._drains, session)
-        await self.admission.take_arrival_slots(session, self.connection_limits)
+        admission, drains = self.admission, self._drains
+        is_page = session.kind is HTTP
+        forwarded = is_page and self.forwards
+        if drains is not None and not forwarded and drains.may_refuse:
+            await check_arrival(drains, session)
+        if claims := admission.arrive(session, self.connection_limits):
+            await admission.take_claims(session, claims, self.connection_limits)
         decision = Decision(
-            session, self._authenticators, self._routers, self.admission.clock, self._router_cookies
+            session, self._authenticators, self._routers, admission.clock, self._router_cookies
         )
-        principal, route = await decision.start()
-        limits = self._connection_limits_of(route.upstream)
+        decided = decision.start()
+        principal, route = await decided if isinstance(decided, Deferred) else decided
         forwarded = forwarded and not decision.upgrades_only
-        if self._drains is not None and not forwarded and self._drains.current.has_own:
-            await check_route(self._drains, session, route, self._connector)
-        if session.kind is HTTP and not forwarded:
-            await self.admission.check_claims(route.claims)
+        if drains is not None and not forwarded and drains.current.has_own:
+            await check_route(drains, session, route, self._connector)
+        if is_page and not forwarded:
+            await admission.check_claims(route.claims)
             raise UpgradeRequired("only WebSocket connections are served here")
-        await self.admission.take_decision_slots(session, route, limits)
-        if self._logins is not None and decision.authenticator is not None:
+        if admission.needs_decision_slots(session, route):
+            limits = self._connection_limits_of(route.upstream)
+            await admission.take_decision_slots(session, route, limits)
+        if not is_page and self._logins is not None and decision.authenticator is not None:
             self._logins.remember(session, decision.authenticator)
         return principal, route
 
