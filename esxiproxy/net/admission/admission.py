@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
-from functools import partial
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
@@ -26,7 +25,7 @@ from esxiproxy.core.session.session import Session
 from esxiproxy.interfaces import ISessionObserver, IState
 from esxiproxy.net.admission.idle_connections import Idle, IdleConnections
 from esxiproxy.net.admission.queue import SlotQueue
-from esxiproxy.net.admission.slot import ConnectionSlot, Slot
+from esxiproxy.net.admission.slot import ConnectionSlot, CountedSlot, Slot, count_down
 
 _REPLACE_INTERVAL = 0.1
 """Seconds between two attempts to take the mark of a session that is being replaced."""
@@ -131,10 +130,7 @@ class Admission:
             self._count_refusal("max_handshakes")
             raise LimitReached(f"max_handshakes: all {most} are in use")
         self._handshakes[listener] = self._handshakes.get(listener, 0) + 1
-        return Slot(partial(self._handshake_ended, listener))
-
-    def _handshake_ended(self, listener: str) -> None:
-        _count_down(self._handshakes, listener)
+        return CountedSlot(self._handshakes, listener)
 
     def assign_handshake_slot(self, session: Session, handshake: Slot) -> None:
         """Assign the handshake slot of a connection to its session, until the session opens or ends."""
@@ -242,7 +238,7 @@ class Admission:
         return ConnectionSlot(self._connection_ended, self.mark_dialled, session, address, name, names)
 
     def _connection_ended(self, address: str, name: str, names: tuple[str, ...]) -> None:
-        _count_down(self.connections, address)
+        count_down(self.connections, address)
         if names:
             self._release(name, names)
 
@@ -293,7 +289,7 @@ class Admission:
         self._dials.discard(session)
         self._release_handshake(session)
         marked = self._marked.pop(session, None)
-        if (names := self._taken.pop(session, None)) is not None:
+        if names := self._taken.pop(session, None):
             self._release(session, names, Outcome.DONE if marked is None else _outcome(marked))
 
     def _release_handshake(self, session: str) -> None:
@@ -367,15 +363,6 @@ class Admission:
     async def _released(self, slot: str, names: Collection[str], outcome: Outcome) -> None:
         await self._state.give(slot, outcome)
         self._queue.slot_released(names)
-
-
-def _count_down(counter: Counter[str], name: str) -> None:
-    """Count one less, and remove the name at 0."""
-    left = counter[name] - 1
-    if left:
-        counter[name] = left
-    else:
-        counter.pop(name)
 
 
 def _is_replaceable(full: Claim | None) -> bool:

@@ -157,7 +157,7 @@ class Gateway:
         SessionError.  If this fails or is cancelled, all slots are released and no connection is left.
         """
         drains = self._drains if session.kind is CONSOLE else None
-        if drains is not None:
+        if drains is not None and drains.current.has_own:
             check_destination(drains, session, destination)
         if session.route is not None and session.route.acquire is not None:
             destination = await self._acquire_first(session, destination) or destination
@@ -326,7 +326,7 @@ class Gateway:
     def claim_names(self, session: Session, upstream: Upstream) -> tuple[str, ...]:
         """Return the names of the claims under which a connection counts for the client of a request."""
         claims = self._connection_limits_of(upstream).on_http_client(session.request)
-        return tuple(claim.name for claim in claims)
+        return tuple(claim.name for claim in claims) if claims else ()
 
 
 def _cookies(router: Any) -> frozenset[bytes]:
