@@ -10,17 +10,19 @@ enum {
     MAX_DIGITS = 7,          /* digits of a plain chunk's size, at most: its maximum is MAX_PLAIN_SIZE */
 };
 
-enum { VERBATIM, LEFT, OCTETS, REST, MAX_BODY };
+enum { VERBATIM, LEFT, OCTETS, HEARD, REST, MAX_BODY };
 static struct slot_name fixed_slots[] = {
     [VERBATIM] = {0, "verbatim", NULL},
     [LEFT] = {0, "left", NULL},
     [OCTETS] = {0, "octets", NULL},
+    [HEARD] = {0, "heard", NULL},
     {0, NULL, NULL},
 };
 static struct slot_name chunked_slots[] = {
     [VERBATIM] = {0, "verbatim", NULL},
     [LEFT] = {0, "left", NULL},
     [OCTETS] = {0, "octets", NULL},
+    [HEARD] = {0, "heard", NULL},
     [REST] = {0, "rest", NULL},
     [MAX_BODY] = {0, "max_body", NULL},
     {0, NULL, NULL},
@@ -41,7 +43,8 @@ static int fixed_scan(struct scanner *self, uint64_t size) {
 
 static int store(struct scanner *self, Py_ssize_t moved) {
     (void)moved;
-    return slot_store(self->slots[LEFT], self->left) < 0 ? -1 : slot_store(self->slots[OCTETS], self->octets);
+    if (slot_store(self->slots[LEFT], self->left) < 0 || slot_store(self->slots[OCTETS], self->octets) < 0) return -1;
+    return slot_set(self->slots[HEARD], Py_NewRef(Py_True));
 }
 
 static int chunked_prepare(struct scanner *self) {
