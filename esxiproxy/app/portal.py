@@ -22,7 +22,15 @@ from esxiproxy.portal.api import PortalApi
 from esxiproxy.portal.assets import Assets
 from esxiproxy.portal.favourites import Favourites
 from esxiproxy.portal.machine_rows import Catalogue
-from esxiproxy.portal.machine_service import MachineService, MintLink, NoMachines, Rights, Scope, VSpheres
+from esxiproxy.portal.machine_service import (
+    IsFull,
+    MachineService,
+    MintLink,
+    NoMachines,
+    Rights,
+    Scope,
+    VSpheres,
+)
 from esxiproxy.portal.settings import PortalListener, Provider
 from esxiproxy.portal.site import PortalRoot, PortalSite
 
@@ -33,7 +41,7 @@ class PortalParts:
 
     ``service`` is that for vCenter, ``rights`` returns the rights of a user, ``scope`` a value that is equal
     for users with the same rights, and ``mint`` makes links.  ``vspheres`` returns the vCenters that a
-    listener leads to.
+    listener leads to, and ``is_full`` whether all consoles of a machine are in use.
     """
 
     service: MachineService | Any = field(default_factory=NoMachines)
@@ -41,6 +49,7 @@ class PortalParts:
     scope: Scope = lambda listener, principal: (listener, principal.names, principal.groups)
     mint: MintLink | None = None
     vspheres: VSpheres = lambda listener: None
+    is_full: IsFull | None = None
 
 
 class PortalService(MultiService):
@@ -61,7 +70,7 @@ class PortalService(MultiService):
         super().__init__()
         self._catalogue = Catalogue(parts.service, parts.rights, parts.scope, parts.vspheres)
         favourites = Favourites(state, reactor)
-        api = PortalApi(parts.service, self._catalogue, favourites, parts.mint, reactor)
+        api = PortalApi(parts.service, self._catalogue, favourites, parts.mint, reactor, parts.is_full)
         listeners = {each.name: each for each in _listeners(config, state, plugins)}
         self._root = PortalRoot(listeners, api, Assets(), reactor)
         self._site = PrivateSite(sites, PORTAL, lambda: PortalSite(self._root, reactor), reactor)

@@ -13,6 +13,7 @@ from esxiproxy.core.access import Right
 from esxiproxy.core.config.model import Config
 from esxiproxy.core.console_link import mint_console_link
 from esxiproxy.core.routing import Principal
+from esxiproxy.core.session.connection_limits import ANONYMOUS_NAME
 from esxiproxy.interfaces import IState
 from esxiproxy.portal.machine_service import ApiLink
 from esxiproxy.vsphere.service import VSphereService
@@ -62,9 +63,28 @@ def portal_parts(
     def vspheres(listener: str) -> Collection[str]:
         return vspheres_of.get(listener, frozenset())
 
+    limits_of = {
+        (listener.name, name): listener.connection_limits.overridden_by(
+            config.upstreams[router.settings["template"]].connection_limits
+        )
+        for listener in config.listeners
+        for router in reversed(listener.routers)  # the first one opens the console
+        if router.settings.name in scopes
+        for name in scopes[router.settings.name].vspheres
+    }
+
+    async def is_full(listener: str, machine: Any) -> bool:
+        if vsphere.is_full(machine):
+            return True
+        limits = limits_of.get((listener, machine.vsphere))
+        if limits is None:
+            return False
+        claims = limits.on_decision(ANONYMOUS_NAME, machine.id, max_consoles=machine.max_consoles)
+        return await state.first_refused(claims) is not None
+
     async def mint(machine: Any, principal: Principal, public_url: str) -> ApiLink:
         link = mint_console_link(machine.id, principal, public_url, time_of_day())
         await state.put(link.space, link.key, link.value, link.expires, new=True)
         return ApiLink(link.url, link.expires)
 
-    return PortalParts(vsphere, rights, scope, mint, vspheres)
+    return PortalParts(vsphere, rights, scope, mint, vspheres, is_full)

@@ -12,7 +12,7 @@ from esxiproxy.core.session.failure_reports import (
     MAX_FAILURES,
     FailureReport,
 )
-from esxiproxy.core.session.record import Kind, Record
+from esxiproxy.core.session.record import CONSOLE, Record
 from esxiproxy.core.session.session import Session
 from esxiproxy.interfaces import ISessionObserver
 
@@ -34,7 +34,7 @@ class SessionTally:
         self._failures: list[FailureReport] = []
 
     def opened(self, session: Session) -> None:
-        if session.kind is Kind.CONSOLE:
+        if session.kind is CONSOLE:
             self.opened_consoles += 1
             self.consoles[session.id] = session
 

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import re
-from urllib.parse import urlsplit
 
 from esxiproxy.authenticators.keys import REAUTHENTICATION
 from esxiproxy.core.config.errors import shown
 from esxiproxy.core.config.key import CERTIFICATES
+from esxiproxy.core.config.url import service_url
 from esxiproxy.core.http.fields import FORWARDED, HOP_BY_HOP, NOT_IN_TRAILERS
 from esxiproxy.core.http.forward_auth import MAX_SEPARATORS
 from esxiproxy.plugins import AUTHENTICATOR, DURATION, BadValue, Key, path, plain
 
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _HEADER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
-_VISIBLE = re.compile(r"[!-~]+")
 _MAX_HEADERS = 16
 """Maximum number of headers in one key."""
 _OWN_TO_SERVICE = HOP_BY_HOP | FORWARDED | {b"host", b"content-length", b"expect"}
@@ -24,20 +23,9 @@ _NO_IDENTITY = NOT_IN_TRAILERS | {b"origin"}
 
 def _url(text: str) -> str:
     """Return an http or https URL.  Raises BadValue."""
-    try:
-        url = urlsplit(text)
-        host, _port = url.hostname, url.port
-    except ValueError:
-        raise BadValue(f"{shown(text)} is no URL: write https://HOST/PATH") from None
-    if "@" in url.netloc:
-        raise BadValue("the URL has a user name or a password, which would not be sent: remove it")
     if "{" in text:
         raise BadValue(f"{shown(text)} has a brace: it is no template, every request has the same URL")
-    if url.scheme not in ("http", "https") or not host or not _VISIBLE.fullmatch(text):
-        raise BadValue(f"{shown(text)} is no URL: write http://HOST/PATH or https://HOST/PATH")
-    if "#" in text:
-        raise BadValue("the URL has a fragment (#), which is not sent: remove it")
-    return text
+    return service_url(text, ("http", "https"), "http://HOST/PATH or https://HOST/PATH")
 
 
 def _names(text: str) -> tuple[str, ...]:

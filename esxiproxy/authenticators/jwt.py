@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from zope.interface import implementer
 
@@ -16,6 +15,7 @@ from esxiproxy.authenticators.keys import REAUTHENTICATE, REAUTHENTICATE_GRACE
 from esxiproxy.core.config.errors import shown
 from esxiproxy.core.config.file_path import file_path
 from esxiproxy.core.config.key import CERTIFICATES
+from esxiproxy.core.config.url import service_url
 from esxiproxy.core.errors import AccessDenied
 from esxiproxy.core.http.head import RequestHead
 from esxiproxy.core.http.request import Request
@@ -47,7 +47,6 @@ from esxiproxy.plugins import (
 BEARER = b""
 """The place of a token in the Authorization field.  Every other place is the name of a cookie."""
 _COOKIE_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
-_VISIBLE = re.compile(r"[!-~]+")
 _INVALID = (b"WWW-Authenticate", b'Bearer error="invalid_token"')
 _CHALLENGE = Challenge(((b"WWW-Authenticate", b"Bearer"),))
 
@@ -318,18 +317,7 @@ def _location(text: str, folder: Path) -> Path | str:
     """Return the path of a file, or a URL.  Raises BadValue."""
     if "://" not in text:
         return file_path(text, folder)
-    try:
-        url = urlsplit(text)
-        host, _port = url.hostname, url.port
-    except ValueError:
-        raise BadValue(f"{shown(text)} is no URL: write https://HOST/PATH") from None
-    if "@" in url.netloc:
-        raise BadValue("the URL has a user name or a password, which would not be sent: remove it")
-    if url.scheme != "https" or not host or not _VISIBLE.fullmatch(text):
-        raise BadValue(f"{shown(text)} is no https URL: write https://HOST/PATH, or the path of a file")
-    if "#" in text:
-        raise BadValue("the URL has a fragment (#), which is not sent: remove it")
-    return text
+    return service_url(text, ("https",), "https://HOST/PATH, or the path of a file")
 
 
 def _text(text: str) -> str:

@@ -17,6 +17,7 @@ MAX_SHOWN = 1024
 """Maximum number of bytes of a target or a URL that are shown."""
 
 _HIDDEN = HIDDEN.encode()
+_PERCENT = ord("%")
 _CUT = b"..."
 # The rest of a path behind one of these is a secret, unless it is punctuation alone.
 _PATH = re.compile(
@@ -156,7 +157,7 @@ def redact_text(text: str) -> str:
     if _MARK.search(octets) is None:
         return octets.decode("utf-8", "replace")
     octets = _FIELD.sub(lambda match: match[1] + _HIDDEN, octets)
-    if b"%" in octets or _suspect(octets):
+    if _PERCENT in octets or _suspect(octets):
         octets = _BEARER.sub(rb"\1" + _HIDDEN, octets)
         octets = _without_quoted(octets)
         octets = _SPACED.sub(_spaced, octets)
@@ -205,7 +206,7 @@ def _shown(octets: bytes, whole: bool = False) -> bytes:
 
     ``whole`` means that the bytes are a target or a URL and not a word of a text.
     """
-    if b"%" in octets:
+    if _PERCENT in octets:
         plain = _ESCAPE.sub(_decoded, octets)
         if _STILL.search(plain) or (plain != octets and _hide(plain, whole) != plain):
             before = _hide(octets.partition(b"%")[0], whole)

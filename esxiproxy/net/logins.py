@@ -16,7 +16,7 @@ from zope.interface import implementer
 
 from esxiproxy.core.errors import AccessDenied, LoginEnded
 from esxiproxy.core.routing import Principal
-from esxiproxy.core.session.record import Kind, Record
+from esxiproxy.core.session.record import CONSOLE, Record
 from esxiproxy.core.session.session import Session
 from esxiproxy.interfaces import ISessionObserver
 from esxiproxy.net.sessions import LiveSession, log_bug
@@ -74,7 +74,7 @@ class Logins:
         ``plugin`` is the authenticator that knows the client.  An exception in it is raised.
         """
         principal = session.principal
-        if principal is None or session.kind is not Kind.CONSOLE:
+        if principal is None or session.kind is not CONSOLE:
             return
         if plugin.reauthenticate is not None:
             remembered = plugin.instance.remember(session.request, principal)

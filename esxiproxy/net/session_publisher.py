@@ -11,7 +11,7 @@ from zope.interface import implementer
 
 from esxiproxy.core.session.command import Command
 from esxiproxy.core.session.entry import entry_of
-from esxiproxy.core.session.record import Kind, Record
+from esxiproxy.core.session.record import CONSOLE, Record
 from esxiproxy.core.session.session import Session
 from esxiproxy.interfaces import ISessionObserver, IState
 from esxiproxy.net.sessions import LiveSession, Sessions
@@ -32,7 +32,7 @@ class SessionPublisher:
         self._published: set[str] = set()
 
     def opened(self, session: Session) -> None:
-        if session.kind is Kind.CONSOLE:
+        if session.kind is CONSOLE:
             self._published.add(session.id)
             entry = entry_of(session, self._state.instance_id, self._time_of_day(), self._machine)
             self._log_failure(self._state.publish(entry))

@@ -119,14 +119,19 @@ class Sessions:
     def opened(self, session: Session) -> None:
         """Note that the console of this session is open, and notify the observers."""
         session.opened()
-        self._notify("opened", session, session.id)
+        for observer in self._observers:
+            try:
+                observer.opened(session)
+            except Exception:
+                self._log_bug(observer, session.id)
         session.forget_head()
 
     def closed(self, session: Session) -> None:
         """Remove a session that has ended or was refused, and notify the observers."""
         self._live.pop(session.id, None)
-        self._notify("closed", session.record(), session.id)
-        self._check_empty()
+        self._publish(session.record())
+        if self._when_empty:
+            self._check_empty()
 
     def wait_for_flush(self, connection: FlushingConnection) -> None:
         """Let a drain wait until the response of this connection is acknowledged or ``flushed`` is called."""
@@ -136,7 +141,8 @@ class Sessions:
     def flushed(self, connection: FlushingConnection) -> None:
         """Let a drain no longer wait for this connection."""
         self.flushing.discard(connection)
-        self._check_empty()
+        if self._when_empty:
+            self._check_empty()
 
     def _check_empty(self) -> None:
         if self._when_empty and not self._live and not self.flushing:
@@ -195,11 +201,15 @@ class Sessions:
 
     def record_lost(self, record: Record) -> None:
         """Notify the observers of a session that ended because its process crashed."""
-        self._notify("closed", record, record.session)
+        self._publish(record)
 
     def refused(self, limit: str) -> None:
         """Notify the observers of a refusal under a limit."""
-        self._notify("refused", limit, "-", self._refusal_observers)
+        for observer in self._refusal_observers:
+            try:
+                observer.refused(limit)
+            except Exception:
+                self._log_bug(observer, "-")
 
     def resume(self) -> None:
         """Accept sessions again after a drain."""
@@ -220,11 +230,12 @@ class Sessions:
         if not self._when_empty:
             self._cancel_check()
 
-    def _notify(
-        self, event: str, subject: object, identity: str, observers: Iterable[object] | None = None
-    ) -> None:
-        for observer in self._observers if observers is None else observers:
+    def _publish(self, record: Record) -> None:
+        for observer in self._observers:
             try:
-                getattr(observer, event)(subject)
+                observer.closed(record)
             except Exception:
-                log_bug(self._log, f"bug in a session observer ({observer!r})", Failure(), identity)
+                self._log_bug(observer, record.session)
+
+    def _log_bug(self, observer: object, identity: str) -> None:
+        log_bug(self._log, f"bug in a session observer ({observer!r})", Failure(), identity)

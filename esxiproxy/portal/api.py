@@ -17,7 +17,7 @@ from esxiproxy.portal.arrival import PortalAnswer, PortalArrival, PortalError
 from esxiproxy.portal.favourites import MOST, Favourites, TooManyFavourites
 from esxiproxy.portal.machine_events import MachineEvents, chosen
 from esxiproxy.portal.machine_rows import COLUMNS, Catalogue, MachineRow, MachineView
-from esxiproxy.portal.machine_service import DISCONNECT, OPEN, POWER, MachineService, MintLink
+from esxiproxy.portal.machine_service import DISCONNECT, OPEN, POWER, IsFull, MachineService, MintLink
 from esxiproxy.portal.thumbnails import Thumbnails
 
 MAX_LIMIT = 200
@@ -46,12 +46,14 @@ class PortalApi:
         favourites: Favourites,
         mint: MintLink | None,
         clock: IReactorTime,
+        is_full: IsFull | None = None,
     ) -> None:
         self._service = service
         self._catalogue = catalogue
         self._favourites = favourites
         self._mint = mint
         self._clock = clock
+        self._is_full = is_full
         self._waiting: Counter[str] = Counter()
         """The requests that wait for vCenter, by their users."""
         self._thumbnails = Thumbnails(lambda machine: service.thumbnail(machine), clock)
@@ -133,7 +135,8 @@ class PortalApi:
         return PortalAnswer.of({**page("machines", found, request, 0.0), **self._status(arrival, principal)})
 
     async def _machine(self, arrival: PortalArrival, view: MachineView, row: MachineRow) -> PortalAnswer:
-        return PortalAnswer.of(row.fields(0.0))
+        is_full = self._is_full is not None and await self._is_full(arrival.listener.name, row.machine)
+        return PortalAnswer.of({**row.fields(0.0), "full": is_full})
 
     async def _connections(self, arrival: PortalArrival, view: MachineView, row: MachineRow) -> PortalAnswer:
         found = await self._call(arrival, self._service.connections, row.machine)

@@ -138,6 +138,9 @@ class ApiLink:
     expires: float
 
 
+IsFull = Callable[[str, Any], Awaitable[bool]]
+"""Returns whether all consoles of a machine are in use, by the limits of a listener."""
+
 MintLink = Callable[[Any, Principal, str], Awaitable[ApiLink]]
 """Makes a link for a machine, a principal, and the public URL of a listener."""
 

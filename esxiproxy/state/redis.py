@@ -22,7 +22,7 @@ from esxiproxy.core.session.entry import SessionEntry
 from esxiproxy.interfaces import IState
 from esxiproxy.state.items import MAX_REPORTS, REPORT_LIFE, REPORTS, check_expiry, read_reports
 from esxiproxy.state.lease import LEASE, RENEWALS_PER_LEASE, PeriodicTask
-from esxiproxy.state.pending_writes import PendingWrites
+from esxiproxy.state.pending_writes import PendingWrites, WriteBatch
 from esxiproxy.state.redis_lists import SCRIPT
 from esxiproxy.state.redis_store import RedisStore, Server
 
@@ -69,10 +69,7 @@ class RedisState:
         self._execute: Callable[[Command], None] = lambda command: None
         self._renewal = PeriodicTask(lambda: self._store.call("renew"), "renewing the lease", clock)
         self._poll = PeriodicTask(self._poll_commands, "polling for commands", clock)
-        self._pending = PendingWrites()
-        self._undone: list[tuple[str, Sequence[str]]] = []
-        """The names of slots that were taken for a caller who is gone."""
-        self._flushing = False
+        self._pending = PendingWrites(self._write)
         self._is_stopped = False
         self._reclaimed: dict[str, dict[str, SessionEntry]] = {}
         """The sessions of dead processes that no caller has got yet, by process and by session."""
@@ -99,8 +96,8 @@ class RedisState:
         try:
             with suppress(StateUnavailable):
                 batch = self._pending.take_batch()
-                _fire(batch.waiters)
-                await self._store.write(batch.released, {}, self._undone)
+                batch.fire()
+                await self._store.write(batch.released, {}, batch.undone)
             with suppress(StateUnavailable):
                 await self._store.stop()
         finally:  # also when this coroutine is cancelled
@@ -123,8 +120,7 @@ class RedisState:
         def late(outcome: tuple[Claim | None, Sequence[str]]) -> None:
             if outcome[1]:
                 self._store.forget(slot, outcome[1])
-                self._undone.append((slot, outcome[1]))
-                self._flush()
+                self._pending.undo(slot, outcome[1])
 
         taking = _shielded(self._take(slot, tuple(claims)), late)
         return taking.addCallback(lambda outcome: outcome[0])
@@ -286,25 +282,12 @@ class RedisState:
 
         Those that have failed are made with the next registration.
         """
-        written: Deferred[None] = Deferred()
-        self._pending.add_waiter(written)
-        self._flush()
+        written = self._pending.written()
         return written.addTimeout(WRITE_TIMEOUT, self._clock, onTimeoutCancel=lambda *_: None)
 
-    def _flush(self) -> None:
-        if self._flushing or not (self._pending or self._undone):
-            return
-        self._flushing = True
-        batch, undone = self._pending.take_batch(), self._undone
-        self._undone = []
-
-        def done(_outcome: Any) -> None:
-            self._flushing = False
-            _fire(batch.waiters)
-            self._flush()
-
-        writing = Deferred.fromCoroutine(self._store.write(batch.released, batch.entries, undone))
-        writing.addErrback(self._log_failure).addCallback(done)
+    def _write(self, batch: WriteBatch) -> Deferred[Any]:
+        writing = Deferred.fromCoroutine(self._store.write(batch.released, batch.entries, batch.undone))
+        return writing.addErrback(self._log_failure)
 
     def _log_failure(self, failure: Failure) -> None:
         if not isinstance(failure.value, StateUnavailable):
@@ -334,11 +317,6 @@ def _shielded(
     result: Deferred[T] = Deferred(cancel)
     Deferred.fromCoroutine(coroutine).addCallbacks(done, failed)
     return result
-
-
-def _fire(waiters: Sequence[Deferred[None]]) -> None:
-    for waiter in waiters:
-        waiter.callback(None)
 
 
 def _decoded(word: bytes) -> str:

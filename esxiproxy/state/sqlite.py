@@ -67,8 +67,7 @@ class SqliteState:
         self._execute: Callable[[Command], None] = lambda command: None
         self._renewal = PeriodicTask(lambda: self._call(self._store.renew), "renewing the lease", self._clock)
         self._poll = PeriodicTask(self._poll_commands, "polling for commands", self._clock)
-        self._pending = PendingWrites()
-        self._flushing = False
+        self._pending = PendingWrites(self._write)
         self._reclaimed: dict[str, list[SessionEntry]] = {}
         """Results of ``reclaim`` that arrived after its timeout, by the instance reclaimed; the next call
         returns them."""
@@ -103,7 +102,7 @@ class SqliteState:
         finally:  # also when this coroutine is cancelled
             self._pool.stop()
             self._unavailable_reason = _STOPPED
-            _fire_waiters(self._pending.take_batch())
+            self._pending.take_batch().fire()
 
     async def _poll_commands(self) -> None:
         for command in await self._call(self._store.commands):
@@ -208,29 +207,16 @@ class SqliteState:
         Writes that are late are not lost: they are made as soon as the thread can.
         """
         if self._unavailable_reason:
-            self._flush()
+            self._pending.flush()
             return succeed(None)
-        written: Deferred[None] = Deferred()
-        self._pending.add_waiter(written)
-        self._flush()
+        written = self._pending.written()
         return written.addTimeout(CALL_TIMEOUT, self._clock, onTimeoutCancel=self._stop_waiting)
 
-    def _flush(self) -> None:
-        """Make the pending writes in the thread; those added while a batch is written form the next batch."""
-        if self._flushing or not self._pending:
-            return
-        self._flushing = True
-        batch = self._pending.take_batch()
-
-        def done(_outcome: None) -> None:
-            self._flushing = False
-            self._on_answer()
-            _fire_waiters(batch)
-            self._flush()
-
+    def _write(self, batch: WriteBatch) -> Deferred[Any]:
+        """Make a batch in the thread."""
         what = batch.released, batch.entries
         writing = deferToThreadPool(self._reactor, self._pool, self._store.flush, *what)
-        writing.addErrback(self._log_failure).addCallback(done)
+        return writing.addErrback(self._log_failure).addCallback(lambda _: self._on_answer())
 
     def _call(
         self, call: Callable[..., T], *args: Any, late: Callable[[T], None] = lambda outcome: None
@@ -285,11 +271,6 @@ class SqliteState:
     def _log_failure(self, failure: Failure) -> None:
         if not isinstance(failure.value, StateUnavailable):
             self._log.failure("bug: a call of the shared state raised an unexpected error", failure)
-
-
-def _fire_waiters(batch: WriteBatch) -> None:
-    for waiter in batch.waiters:
-        waiter.callback(None)
 
 
 def _ignored(_success: bool, _outcome: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
@@ -9,12 +10,15 @@ from typing import Any
 from twisted.internet.defer import Deferred, gatherResults
 
 from esxiproxy.core.config.model import Config
-from esxiproxy.core.errors import MachineAmbiguous, MachineNotFound, VSphereUnavailable
+from esxiproxy.core.errors import MachineAmbiguous, MachineNotFound, TooManyConsoles, VSphereUnavailable
 from esxiproxy.interfaces import IHttpClient
 from esxiproxy.vsphere.console_ticket import ConsoleTicket
 from esxiproxy.vsphere.inventory import Inventory
 from esxiproxy.vsphere.machine import Machine, MachineConnection
 from esxiproxy.vsphere.server import VSphereServer
+
+FULL_TIME = 10.0
+"""Seconds for which a machine counts as full after it has refused a console."""
 
 
 class VSphereService:
@@ -30,6 +34,9 @@ class VSphereService:
         self.inventories: Mapping[str, Inventory] = MappingProxyType(
             {name: server.inventory for name, server in self._servers.items()}
         )
+        self._clock = clock
+        self._full_at: OrderedDict[str, float] = OrderedDict()
+        """The times at which machines have refused a console, in their order."""
 
     def start(self) -> None:
         """Log in, and begin to watch the machines."""
@@ -65,7 +72,19 @@ class VSphereService:
 
     async def acquire_ticket(self, machine: Machine) -> ConsoleTicket:
         """Return a new ticket for a console of the machine, which must be powered on."""
-        return await self._server(machine).acquire_ticket(machine)
+        try:
+            return await self._server(machine).acquire_ticket(machine)
+        except TooManyConsoles:
+            self._full_at[machine.id] = self._clock.seconds()
+            self._full_at.move_to_end(machine.id)
+            raise
+
+    def is_full(self, machine: Machine) -> bool:
+        """Return whether the machine has just refused a console because all of its consoles are in use."""
+        before = self._clock.seconds() - FULL_TIME
+        while self._full_at and next(iter(self._full_at.values())) <= before:
+            self._full_at.popitem(last=False)
+        return machine.id in self._full_at
 
     async def connections(self, machine: Machine) -> Sequence[MachineConnection]:
         """Return the consoles that are open on the machine."""

@@ -63,6 +63,6 @@ def test_every_script_is_used() -> None:
 
 def test_only_one_place_sends_actions_and_one_opens_the_stream() -> None:
     texts = {names(path): path.read_text(encoding="utf-8") for path in SCRIPTS}
-    assert [name for name, text in texts.items() if "fetch(" in text] == ["api.js"]
+    assert [name for name, text in texts.items() if "fetch(" in text] == ["requests.js"]
     assert [name for name, text in texts.items() if "new EventSource" in text] == ["live.js"]
     assert [name for name, text in texts.items() if "X-Esxiproxy" in text] == ["api.js"]

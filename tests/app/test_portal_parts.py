@@ -2,15 +2,17 @@
 
 from types import SimpleNamespace
 
+from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from esxiproxy.app.portal_parts import portal_parts
 from esxiproxy.app.preflight import load
 from esxiproxy.core.console_link import link_in, open_console_link
 from esxiproxy.core.routing import Principal
+from esxiproxy.core.session.claim import SlotClaim
 from esxiproxy.state.memory import Memory, MemoryState
 from tests.support.outcome import result
-from tests.support.vsphere_double import Box
+from tests.support.vsphere_double import DB, Box
 
 NOW = 1_800_000_000.0
 TEXT = """
@@ -48,6 +50,7 @@ user = u
 password_file = password
 [upstream esxi]
 verify = pin
+max_sessions_per_console = 3
 """
 ALICE = Principal("alice", groups=frozenset({"operators"}), authenticator="authenticator staff")
 
@@ -56,7 +59,8 @@ def parts(folder):
     (folder / "password").write_text("secret\n")
     (folder / "proxy.ini").write_text(TEXT)
     state = MemoryState(Clock(), Memory(lambda: NOW))
-    made = portal_parts(load(folder / "proxy.ini"), SimpleNamespace(inventories={}), state, lambda: NOW)
+    vsphere = SimpleNamespace(inventories={}, is_full=lambda machine: machine.name == "refused")
+    made = portal_parts(load(folder / "proxy.ini"), vsphere, state, lambda: NOW)
     return made, state
 
 
@@ -73,6 +77,23 @@ def test_rights_are_those_of_the_routers_of_the_listener(tmp_path):
     assert words("desk", ALICE, vsphere="dc2") == {"power", "disconnect"}
     assert words("people", Principal("bob", authenticator="authenticator staff")) == set()
     assert words("none", ALICE) == set()
+
+
+def test_a_machine_is_full_by_the_limits_of_its_first_router_or_its_own(tmp_path):
+    made, state = parts(tmp_path)
+
+    def is_full(listener="people", **machine):
+        return result(Deferred.fromCoroutine(made.is_full(listener, Box(**machine))))
+
+    for number in range(2):
+        claim = SlotClaim("max_sessions_per_console", f"console {Box().id}", 9)
+        assert result(state.take(f"slot {number}", [claim])) is None
+    assert not is_full() and is_full(max_consoles=2) and not is_full(max_consoles=3)
+    assert not is_full(uuid=DB, max_consoles=1)
+    assert result(state.take("slot 2", [claim])) is None
+    assert is_full(), "[upstream esxi] admits three"
+    assert not is_full("desk"), "no router of this listener opens the console"
+    assert is_full("desk", name="refused"), "vCenter has refused a console"
 
 
 def test_a_link_of_the_api_is_one_that_the_router_opens(tmp_path):

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from esxiproxy.core.config.access_log import access_log
-from esxiproxy.core.config.admin import audit_log, socket_path
+from esxiproxy.core.config.admin import socket_path
 from esxiproxy.core.config.errors import BadValue
-from esxiproxy.core.config.file_path import VARIABLE, file_path
+from esxiproxy.core.config.file_path import VARIABLE, file_path, path_to_write
 from esxiproxy.core.config.key import path
 from esxiproxy.core.config.listen_address import listen_address
 from esxiproxy.core.config.state_url import state
@@ -57,7 +57,7 @@ def test_every_kind_of_path_is_expanded(tmp_path, monkeypatch):
     text, found = f"{UNIT}/key", tmp_path / "key"
     assert pem(text, FOLDER, "PRIVATE KEY") == found
     assert state(f"sqlite:{text}", FOLDER) == found
-    assert {parse(text, FOLDER) for parse in (access_log, audit_log, socket_path)} == {found}
+    assert {parse(text, FOLDER) for parse in (access_log, path_to_write, socket_path)} == {found}
     assert listen_address(f"unix:{text}", FOLDER).path == found
 
 

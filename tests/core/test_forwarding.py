@@ -1,12 +1,16 @@
 """One exchange without I/O: connections that are kept, framing of bodies, and fields that are refused."""
 
+import random
+
 import pytest
 
 from esxiproxy.core.errors import BodyTooLarge, MalformedRequest, UpstreamInvalid, UpstreamLost
+from esxiproxy.core.http.answer_head import parse_answer
 from esxiproxy.core.http.fields import rewriter_for
 from esxiproxy.core.http.forwarding import Forwarding
 from esxiproxy.core.http.head import parse
 from esxiproxy.core.http.head_writer import answer_head, request_head
+from esxiproxy.core.http.message import forwarded_answer, plain_answer
 from esxiproxy.core.http.request import Request
 from esxiproxy.core.peer_address import PeerAddress
 from esxiproxy.core.routing import Upstream
@@ -223,3 +227,46 @@ def test_few_fields_are_looked_at(answer):
     assert found.is_event_stream == (b"event" in answer)
     rewritten = answer.replace(b"http://u", b"http://h").replace(b"; Domain=u", b"")
     assert sent.startswith(OK + rewritten + b"Via: ") and sent.count(b"\r\nDate: ") == 1
+
+
+LINES = [
+    *(b"Server: x", b"Content-Type: text/html; charset=utf-8", b"X: \xe9\x01 y", b"Empty: ", b"ETag: ab"),
+    *(b"Connection: keep-alive", b"connection: Close, Keep-Alive", b"Keep-Alive: timeout=5", b"TE: x"),
+    *(b"Transfer-Encoding: chunked", b"UPGRADE: h2c", b"Proxy-Connection: x", b"x-request-ID: theirs"),
+    *(b"Date: Sun, 29 Nov 2026 19:00:00 GMT", b"Content-Length: 2", b"Via: 1.1 a", b"Trailer: X", b"Team: x"),
+]
+OTHER = [
+    b"Location: /",
+    b"Set-Cookie: a=b",
+    b"X:y",
+    b"X: y ",
+    b"X:\ty",
+    b"Connection: x",
+    b"Connection: date",
+]
+
+
+def test_a_plain_answer_is_the_same_in_fewer_steps(monkeypatch):
+    monkeypatch.setattr("esxiproxy.core.http.message.date_field", lambda: [(b"Date", b"now")])
+    chance, plain = random.Random(6), 0
+    for _ in range(600):
+        lines = chance.sample(LINES, chance.randint(0, 7)) + chance.sample(OTHER, chance.choice((0, 0, 0, 1)))
+        chance.shuffle(lines)
+        start = b"HTTP/1.%d %d Some Reason" % (
+            chance.choice((0, 1, 1)),
+            chance.choice((200, 404, 304, 204, 426, 103)),
+        )
+        try:
+            head = parse_answer(b"".join(each + b"\r\n" for each in (start, *lines, b"")))
+        except UpstreamInvalid:
+            continue
+        framing = chance.choice((b"", CHUNKED, CLOSE))
+        found = plain_answer(head, "s", framing)
+        if found is not None:
+            fields = forwarded_answer(head, lambda: None, "s")
+            assert found == answer_head(head.status, head.reason, fields)[:-2] + framing + b"\r\n"
+            assert not set(OTHER).intersection(lines)
+            plain += 1
+        else:
+            assert set(OTHER).intersection(lines) or head.status in (204, 426, 103)
+    assert plain > 150

@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 import pytest
 
 from tests.support.certificates import Certificate
-from tests.support.fuzzing import NOISE, Party, opened, run
+from tests.support.fuzzed_sessions import opened, run
+from tests.support.fuzzing import NOISE, Party
 from tests.support.listeners import KINDS, Upstreams, three_listeners
 from tests.support.programs import TICKET, Proxy, dead_port, until
 from tests.support.proxy_scene import ProxyScene

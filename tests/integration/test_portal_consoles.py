@@ -250,6 +250,11 @@ def test_a_console_in_the_browser_goes_on_at_another_host(scene: PortalScene) ->
             f"the console went on after {time.monotonic() - moved:.1f} s; a quiet machine needs less than 5 s"
         )
         until(lambda: console.has_typed("hi"), "the picture of the machine is there again")
+        scene.vcenter.control("PATCH", "/machines/web-01", max_consoles=1)
+        full = ConsoleView(chromium.open(href))
+        sentence = "All consoles of this machine are in use."
+        full.wait(f"document.getElementById('sentence').textContent === '{sentence}'")
+        full.page.close()
         view.press("Log out")
         view.wait("document.querySelector('input[name=name]')")
         console.state("closed")

@@ -27,6 +27,58 @@ from pyVmomi import vim
 
 VARYING = re.compile(rb"(?im)^(?:date|x-request-id|via|set-cookie): [^\r\n]*\r\n")
 MACHINES = ("web-01", "web-02", "web-03")
+PUBLIC_URL = "https://consoles.example.com"
+
+
+def rewriting(
+    name: str, certificate: Certificate, public_url: str = PUBLIC_URL, allow: str = "127.0.0.0/8"
+) -> str:
+    """The section of a listener that rewrites tickets."""
+    return config.listener(
+        name,
+        "vcenter",
+        tls=certificate,
+        http="forward",
+        router="issued, static",
+        public_url=public_url,
+        tickets="rewrite",
+        tickets_allow=allow,
+    )
+
+
+def in_front_of(port: int, *listeners: str, **keys: Any) -> str:
+    """The configuration of a proxy with these listeners in front of the vCenter at a port."""
+    return config.ini(
+        *listeners,
+        config.upstream(f"wss://127.0.0.1:{port}", "vcenter", verify="none"),
+        config.router("issued", "issued", template="hosts"),
+        config.template("hosts", verify="pin"),
+        **keys,
+    )
+
+
+def connect(port: int, user: str, password: str) -> Any:
+    """Return a connection of pyVmomi."""
+    return SmartConnect(
+        host="127.0.0.1",
+        port=port,
+        user=user,
+        pwd=password,
+        disableSslCertValidation=True,
+        httpConnectionTimeout=30,
+    )
+
+
+def open_once(ticket: str, port: int, *others: int) -> str:
+    """Open the console of a ticket at a port, fail to open it again at all ports, and return its machine."""
+    with RfbClient(port, True) as console:
+        console.open(f"/ticket/{ticket}", ["binary"])
+        machine = console.start_rfb()[2]
+    for each in (*others, port):
+        with RfbClient(each, True) as console:
+            console.send_opening(f"/ticket/{ticket}", ["binary"])
+            assert console.recv_head().status == 404, "a second use is refused"
+    return machine
 
 
 class TicketScene:
@@ -76,46 +128,18 @@ class TicketScene:
     def check(self, machine: str, ticket: str) -> None:
         """Open the console of a ticket at the proxy: once, and as that of this machine."""
         self.used.append(ticket)
-        with RfbClient(self.crew.ports["tickets"], True) as console:
-            console.open(f"/ticket/{ticket}", ["binary"])
-            assert console.start_rfb()[2] == machine
-        with RfbClient(self.crew.ports["tickets"], True) as console:
-            console.send_opening(f"/ticket/{ticket}", ["binary"])
-            assert console.recv_head().status == 404, "a second use is refused"
+        assert open_once(ticket, self.crew.ports["tickets"]) == machine
 
 
 @pytest.fixture(scope="module")
 def scene(authority: Authority, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TicketScene]:
     vcenter = vcenter_program.start("--hosts", "3", "--tls-port", "0", "--task-time", "0")
     certificate = authority.server()
-    listeners = (
-        config.listener(
-            "tickets",
-            "vcenter",
-            tls=certificate,
-            http="forward",
-            router="issued, static",
-            public_url="https://consoles.example.com",
-            tickets="rewrite",
-            tickets_allow="127.0.0.0/8",
-        ),
+    text = in_front_of(
+        vcenter.port,
+        rewriting("tickets", certificate),
         config.listener("plain", "vcenter", tls=certificate, http="forward"),
-        config.listener(
-            "elsewhere",
-            "vcenter",
-            tls=certificate,
-            http="forward",
-            router="issued, static",
-            public_url="https://consoles.example.com",
-            tickets="rewrite",
-            tickets_allow="192.0.2.0/24",
-        ),
-    )
-    text = config.ini(
-        *listeners,
-        config.upstream(f"wss://127.0.0.1:{vcenter.port}", "vcenter", verify="none"),
-        config.router("issued", "issued", template="hosts"),
-        config.template("hosts", verify="pin"),
+        rewriting("elsewhere", certificate, allow="192.0.2.0/24"),
         workers=2,
         access_log="stdout",
         close_timeout="1s",
@@ -140,14 +164,7 @@ def test_tickets_name_the_proxy_and_open_the_right_console_once(scene: TicketSce
         scene.vcenter.control("PATCH", f"/machines/{name}", host=host)
 
     # pyVmomi, with tickets of every form: the host is verified by the strongest part.
-    connected = SmartConnect(
-        host="127.0.0.1",
-        port=port,
-        user=scene.vcenter.user,
-        pwd=PASSWORD,
-        disableSslCertValidation=True,
-        httpConnectionTimeout=30,
-    )
+    connected = connect(port, scene.vcenter.user, PASSWORD)
     found = machines(connected)
     for parts in ("host,url,sha1,sha256,pem", "host,sha256", "host,sha1"):
         scene.vcenter.control("PATCH", "/tickets", parts=parts)
@@ -258,23 +275,9 @@ def test_a_ticket_of_govmomi_is_used_on_another_machine(authority: Authority, tm
     redis = RedisServer(tmp_path)
 
     def text(name: str, simulator: Govmomi) -> str:
-        return config.ini(
-            config.listener(
-                "tickets",
-                "vcenter",
-                tls=certificate,
-                http="forward",
-                router="issued, static",
-                public_url="https://[2001:db8::1]:8443",
-                tickets="rewrite",
-                tickets_allow="127.0.0.0/8",
-            ),
-            config.upstream(f"wss://127.0.0.1:{simulator.port}", "vcenter", verify="none"),
-            config.router("issued", "issued", template="hosts"),
-            config.template("hosts", verify="pin"),
-            state=f"redis://127.0.0.1:{redis.port}",
-            machine=name,
-        )
+        listener = rewriting("tickets", certificate, "https://[2001:db8::1]:8443")
+        state = f"redis://127.0.0.1:{redis.port}"
+        return in_front_of(simulator.port, listener, state=state, machine=name)
 
     def serves(port: int) -> bool:
         with RfbClient(port, True) as client:
@@ -290,16 +293,9 @@ def test_a_ticket_of_govmomi_is_used_on_another_machine(authority: Authority, tm
             asks, opens = one.ports["tickets"], other.ports["tickets"]
             for port in (asks, opens):  # a new Redis admits nothing for 2 s
                 until(lambda at=port: serves(at), "requests are served")  # type: ignore[misc]
-            connected = SmartConnect(
-                host="127.0.0.1",
-                port=asks,
-                user=govmomi_simulator.USER,
-                pwd=govmomi_simulator.PASSWORD,
-                disableSslCertValidation=True,
-            )
-            index = connected.RetrieveContent().searchIndex
-            names = [f"DC0_C0_RP0_VM{number}" for number in range(3)]
             user = (govmomi_simulator.USER, govmomi_simulator.PASSWORD)
+            index = connect(asks, *user).RetrieveContent().searchIndex
+            names = [f"DC0_C0_RP0_VM{number}" for number in range(3)]
             asked = [
                 (str(each["ticket"]), each["host"], each["port"], each["thumbprint"])
                 for each in ask_tickets(asks, authority.path, *user, *names)
@@ -309,13 +305,7 @@ def test_a_ticket_of_govmomi_is_used_on_another_machine(authority: Authority, tm
                 asked.append((ticket.ticket, ticket.host, ticket.port, ticket.sslThumbprint))
             for value, *rest in asked:
                 assert rest == ["2001:db8::1", 8443, certificate.sha1]
-                with RfbClient(opens, True) as console:
-                    console.open(f"/ticket/{value}", ["binary"])
-                    console.start_rfb()
-                for port in (asks, opens):
-                    with RfbClient(port, True) as console:
-                        console.send_opening(f"/ticket/{value}", ["binary"])
-                        assert console.recv_head().status == 404, "a second use is refused"
+                open_once(value, opens, asks)
                 assert value not in one.log() + other.log()
             assert [host.stats()["tickets_used"] for host in hosts] == [2, 2, 2]
     finally:

@@ -73,7 +73,7 @@ class Portal:
     def __init__(self, *machines, embed=(), mint=True, providers=("staff",), sso=None):
         self.clock = Clock()
         self.state = MemoryState(self.clock, Memory(lambda: DAY + self.clock.seconds()))
-        self.told, self.cookies = [], {}
+        self.told, self.cookies, self.full = [], {}, set()
         self.state.tell = self._tell
         self.inventory = FakeInventory(*machines)
         self.service = FakeService({"dc1": self.inventory})
@@ -93,7 +93,9 @@ class Portal:
         self.catalogue = Catalogue(self.service, rights_by_tag, scope_by_tag)
         self.catalogue.start()
         favourites = Favourites(self.state, self.clock)
-        api = PortalApi(self.service, self.catalogue, favourites, self._mint if mint else None, self.clock)
+        api = PortalApi(
+            self.service, self.catalogue, favourites, self._mint if mint else None, self.clock, self._is_full
+        )
         now = self.time_of_day
         self.root = PortalRoot({"people": self.listener}, api, ASSETS, self.clock, now)
         self.site = PortalSite(self.root, self.clock)
@@ -106,6 +108,9 @@ class Portal:
     async def _tell(self, command):
         self.told.append(command)
         return True
+
+    async def _is_full(self, listener, machine):
+        return listener == "people" and machine.id in self.full
 
     async def _mint(self, machine, principal, url):
         self.minted.append((machine.id, principal))

@@ -212,7 +212,9 @@ def test_a_file_is_kept_by_browsers_and_its_path_changes_with_its_content(portal
 def test_what_pages_ask_by_themselves_is_marked(portal):
     field = AUTOMATIC.decode()
     assert f'"{field}": "1"' in page_text("page/api.js").lower()
-    assert "readByItself(" in page_text("page/live.js") and " read(" not in page_text("page/live.js")
+    assert "probe: () => readByItself(" in page_text("page/app.js") and " read(" not in page_text(
+        "page/app.js"
+    )
     explain = page_text("viewer/start.js").partition("async function explain")[2]
     assert "await readByItself(" in explain and " read(" not in explain
 

@@ -29,7 +29,9 @@ def test_a_file_fits_the_policy(path: Path) -> None:
         assert target.is_file() or "library" in target.parts, name
 
 
-def test_only_one_place_asks_and_one_opens_the_stream() -> None:
+def test_one_place_asks_and_one_opens_a_stream_and_both_by_the_admin_page() -> None:
     texts = {path.name: path.read_text(encoding="utf-8") for path in FILES if path.suffix == ".js"}
-    assert [name for name, text in texts.items() if "fetch(" in text] == ["api.js"]
-    assert [name for name, text in texts.items() if "new EventSource" in text] == ["live.js"]
+    assert [name for name, text in texts.items() if "fetch(" in text] == []
+    assert [name for name, text in texts.items() if "new Api(" in text] == ["api.js"]
+    assert [name for name, text in texts.items() if "new EventSource" in text] == []
+    assert [name for name, text in texts.items() if "new LiveStream(" in text] == ["app.js"]

@@ -42,8 +42,10 @@ def test_a_user_gets_the_machines_of_its_rights_and_no_host(portal):
     assert b"esxi-secret" not in answer.body and b"vm-1" not in answer.body
     row = answer.value["machines"][1]
     assert row["id"] == f"dc1/{uuid(1)}" and row["rights"] == ["open"] and row["tags"] == ["Linux", "console"]
-    assert portal.get(one(1)).value == row
-    assert portal.get(one(1).upper().replace("/API/MACHINES/DC1", "/api/machines/dc1")).value == row
+    assert portal.get(one(1)).value == {**row, "full": False}
+    portal.full.add(row["id"])
+    upper = one(1).upper().replace("/API/MACHINES/DC1", "/api/machines/dc1")
+    assert portal.get(upper).value == {**row, "full": True}
 
 
 @pytest.mark.parametrize(

@@ -55,6 +55,14 @@ def admit(server, *login):
         end_registration(client, time.time())
 
 
+def wait_for_copy(primary):
+    """Wait until the replica has all that was written, so that it is no older copy."""
+    with closing(Client(primary.port)) as client:
+        assert client.call("AUTH", PASSWORD) == b"OK"
+        assert client.call("SET", "the-last-write", "1") == b"OK"
+        assert client.call("WAIT", "1", "10000") == 1
+
+
 class Scripted(Protocol):
     """A Sentinel that names a primary with the reply of its factory; without one it says nothing."""
 
@@ -111,6 +119,7 @@ def test_a_failover_moves_the_state_and_keeps_the_limits(tmp_path, here):
         assert here.admitted(one, "a", [FOUR, link]) is None
         assert here.admitted(other, "b", [FOUR]) is None and here.admitted(other, "c", [FOUR]) is None
 
+        wait_for_copy(redis.servers[0])
         asked = time.monotonic()
         assert redis.sentinel.call("SENTINEL", "FAILOVER", SERVICE) == b"OK"
         here.until(lambda: redis.sentinel.primary() != redis.servers[0].port)

@@ -1,7 +1,4 @@
-"""One end of a session for the fuzz test: random frames in random chunks out, checked frames in.
-
-Sockets do not block and nothing sleeps: `run` drives any number of ends in the test's own thread.
-"""
+"""One end of a session for the fuzz test: random frames in random chunks out, checked frames in."""
 
 from __future__ import annotations
 
@@ -10,32 +7,20 @@ import selectors
 import socket
 import ssl
 import struct
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 
 from tests.support.websocket import (
     BINARY,
     CLOSE,
     CONTINUATION,
-    KEY,
     PING,
     PONG,
     TEXT,
-    Head,
-    accept_of,
-    accepting_fields,
     close_payload,
     frame,
-    handshake_fields,
-    head_bytes,
     masked,
 )
-from tests.support.websocket_peers import trusting_context
 
-SECONDS = 10.0
-"""Each step of an opening handshake may take this long."""
-BUFFER = 64 * 1024
-"""Of the ends' own sockets: small, so that a reader that stops is felt soon."""
 AHEAD = 64 * 1024
 """An end makes up frames until it has at least this much to write."""
 EARLY = 16 * 1024
@@ -412,79 +397,3 @@ class Party:
             self.closed = code, payload[2:]
             if self._open:
                 self.send(self._control(CLOSE, payload))
-
-
-def run(parties: Sequence[Party], until: Callable[[], bool], what: str, seconds: float) -> None:
-    """Drive these ends until the question is answered with yes; not in time is a failure."""
-    deadline = time.monotonic() + seconds
-    while not until():
-        now = time.monotonic()
-        if now > deadline:
-            raise AssertionError(f"not within {seconds:g} s: {what}\n" + "\n".join(map(str, parties)))
-        for party in parties:
-            party.turn(now)
-        # A fresh selector each time: which events are waited for changes with nearly every turn.
-        with selectors.PollSelector() as selector:
-            wait = 0.02
-            for party in parties:
-                events, seconds_left = party.wants(now)
-                wait = min(wait, seconds_left)
-                if events:
-                    selector.register(party, events)
-            for key, events in selector.select(wait):
-                key.fileobj.woken(events)  # type: ignore[union-attr]
-
-
-def opened(
-    rng: random.Random,
-    port: int,
-    tls: bool,
-    listening: socket.socket,
-    context: ssl.SSLContext | None,
-    target: str,
-    budget: int,
-) -> tuple[Party, Party]:
-    """The client and the upstream of a new session, each with some of its first frames sent already."""
-    stream = socket.create_connection(("127.0.0.1", port), SECONDS)
-    _small(stream)
-    if tls:
-        stream = trusting_context().wrap_socket(stream, server_hostname="localhost")
-    client = Party("client", stream, rng, budget)
-    stream.sendall(head_bytes(f"GET {target} HTTP/1.1", handshake_fields(["binary"])) + client.early())
-    listening.settimeout(SECONDS)
-    taken, _ = listening.accept()
-    _small(taken)
-    taken.settimeout(SECONDS)
-    if context is not None:
-        taken = context.wrap_socket(taken, server_side=True)
-    upstream = Party("upstream", taken, rng, budget)
-    client.twin, upstream.twin = upstream, client
-    head, behind = _head(taken)
-    key = Head.of(head + b"\r\n\r\n").one("Sec-WebSocket-Key")
-    assert key is not None, head
-    fields = accepting_fields(key, "binary")
-    taken.sendall(head_bytes("HTTP/1.1 101 Switching Protocols", fields) + upstream.early())
-    upstream.feed(behind)
-    head, behind = _head(stream)
-    assert head.startswith(b"HTTP/1.1 101 ") and accept_of(KEY).encode() in head, head
-    client.feed(behind)
-    client.begin(stream)
-    upstream.begin(taken)
-    return client, upstream
-
-
-def _small(stream: socket.socket) -> None:
-    stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    stream.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER)
-    stream.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER)
-
-
-def _head(stream: socket.socket) -> tuple[bytes, bytes]:
-    """A head, and what came behind it."""
-    octets = b""
-    while b"\r\n\r\n" not in octets:
-        piece = stream.recv(1 << 16)
-        assert piece, f"the stream ended: {octets!r}"
-        octets += piece
-    head, _, behind = octets.partition(b"\r\n\r\n")
-    return head, behind

@@ -20,6 +20,7 @@ from esxiproxy.core.thumbprint import Pin, pin_of
 from esxiproxy.interfaces import Answer
 from esxiproxy.vsphere.console_ticket import ConsoleTicket
 from esxiproxy.vsphere.machine import MachineConnection
+from esxiproxy.vsphere.service import FULL_TIME
 from tests.support.certificates import self_signed
 from tests.support.scripted_vcenter import PASSWORD, fault, machine, result
 from tests.vsphere.scene import Scene
@@ -156,6 +157,16 @@ def test_each_fault_has_its_error_answer_and_sentence(scene, answer, error, stat
     assert re.search(text, str(found)) and "secret" not in str(found)
     if status == 503:
         assert found.retry_after
+
+
+def test_a_machine_that_has_refused_a_console_is_full_for_a_while(scene):
+    first, second = scene.machine(1), scene.machine(2)
+    scene.vcenter.faults["AcquireTicket"] = [fault("MksConnectionLimitReached"), fault("SystemError")]
+    for each in (first, second):
+        assert scene.ask(scene.service.acquire_ticket(each)).error
+    assert scene.service.is_full(first) and not scene.service.is_full(second)
+    scene.clock.advance(FULL_TIME)
+    assert not scene.service.is_full(first)
 
 
 def test_no_more_than_three_tickets_are_acquired_at_once(scene):

@@ -1,9 +1,9 @@
 // The page: what the admin service says about the proxies, and the dialogs that act on them.
 
 import { html, render, useEffect, useLayoutEffect, useRef, useState } from "./library/htm-preact.js";
-import { read } from "./api.js";
+import { address, read } from "./api.js";
 import { count, counted, duration, rate, short, visible } from "./format.js";
-import { LiveStream } from "./live.js";
+import { FIRST_SNAPSHOT, LiveStream } from "./live.js";
 import { LIVE_VIEWS, VIEWS, fragment, useRoute } from "./route.js";
 import { Attention } from "./attention.js";
 import { Chart } from "./parts/chart.js";
@@ -14,6 +14,11 @@ import { PlainList } from "./views/plain_list.js";
 
 const MESSAGE_TIME = 12000;
 const SPAN = 3600;
+const STREAM = {
+  address: (window) => address("events", window),
+  probe: () => read("status"),
+  service: "admin service",
+};
 
 /** Show the page in an element. */
 export function start(element) {
@@ -126,9 +131,9 @@ function Views({ route, status }) {
 
 /** Return the newest snapshot of the stream, which shows the window of the route. */
 function useLive(route) {
-  const [snapshot, setSnapshot] = useState({ connection: "connecting", problem: "", status: null, ahead: 0, window: null });
+  const [snapshot, setSnapshot] = useState(FIRST_SNAPSHOT);
   const stream = useRef(null);
-  if (!stream.current) stream.current = new LiveStream(setSnapshot);
+  if (!stream.current) stream.current = new LiveStream(setSnapshot, STREAM);
   useEffect(() => {
     const { view, filter, sort, order, offset, limit } = route;
     // Lists that are not live have no window; the stream is opened for the status.

@@ -1,6 +1,4 @@
-// The event stream: the status when it changes, and the changes of one window of a list.
-
-import { address, read } from "./api.js";
+// The event stream of a page: the status when it changes, and the changes of one window of a list.
 
 /** Milliseconds without an event after which the stream is taken for lost. The service sends a ping each 15 s. */
 const SILENCE = 40000;
@@ -8,14 +6,23 @@ const FIRST_WAIT = 500;
 const LONGEST_WAIT = 10000;
 
 /**
- * The one stream of this page. `changed` is called with a new snapshot at each event. `ahead` is by how many
- * seconds the clock of the service is ahead of that of the browser.
+ * The snapshot before the first event. `ahead` is by how many seconds the clock of the service is ahead of that of
+ * the browser.
+ */
+export const FIRST_SNAPSHOT = { connection: "connecting", problem: "", status: null, ahead: 0, window: null };
+
+/**
+ * The one stream of a page. `changed` is called with a new snapshot at each event. `address` returns the URL of the
+ * stream of a window, `probe` sends a request that fails as the stream does, and `service` is the name of the
+ * service in sentences.
  *
- * A stream that ends is opened again, at first at once and then less often. A page that nobody sees has no
- * stream.
+ * A stream that ends is opened again, at first at once and then less often. A page that is hidden has no stream.
  */
 export class LiveStream {
   #changed;
+  #address;
+  #probe;
+  #service;
   #wanted = null;
   #source = null;
   #fresh = false;
@@ -23,17 +30,20 @@ export class LiveStream {
   #timer = 0;
   #watch = 0;
   #wait = FIRST_WAIT;
-  #snapshot = { connection: "connecting", problem: "", status: null, ahead: 0, window: null };
+  #snapshot = FIRST_SNAPSHOT;
 
-  constructor(changed) {
+  constructor(changed, { address, probe, service }) {
     this.#changed = changed;
+    this.#address = address;
+    this.#probe = probe;
+    this.#service = service;
     document.addEventListener("visibilitychange", () => this.#visibilityChanged());
     // A request that the browser ends as the page goes is no failure.
     addEventListener("pagehide", () => this.#close());
     addEventListener("pageshow", (event) => event.persisted && this.#wanted && this.#open());
   }
 
-  /** Show this window: view, filter, sort, order, offset, limit. */
+  /** Show this window, whose members are the parameters of the stream. Another `view` begins without rows. */
   show(window) {
     if (JSON.stringify(window) === JSON.stringify(this.#wanted)) return;
     if (window.view !== this.#wanted?.view) {
@@ -48,12 +58,12 @@ export class LiveStream {
   #open() {
     this.#close();
     this.#fresh = true;
-    const source = new EventSource(address("events", this.#wanted));
+    const source = new EventSource(this.#address(this.#wanted));
     this.#source = source;
     source.addEventListener("status", (event) => this.#statusReceived(JSON.parse(event.data)));
     source.addEventListener("ping", () => this.#received({}));
     source.addEventListener("window", (event) => this.#windowReceived(JSON.parse(event.data)));
-    source.addEventListener("error", () => this.#lost("The connection to the admin service was lost."));
+    source.addEventListener("error", () => this.#lost(`The connection to the ${this.#service} was lost.`));
     this.#listen();
   }
 
@@ -66,7 +76,7 @@ export class LiveStream {
 
   #listen() {
     clearTimeout(this.#watch);
-    this.#watch = setTimeout(() => this.#lost("The admin service sends nothing any more."), SILENCE);
+    this.#watch = setTimeout(() => this.#lost(`The ${this.#service} sends nothing any more.`), SILENCE);
   }
 
   #received(news) {
@@ -76,8 +86,8 @@ export class LiveStream {
   }
 
   #statusReceived(status) {
-    // The clocks of the machines may differ: times are shown by that of the service.
-    this.#received({ status, ahead: status.now - Date.now() / 1000 });
+    // The clocks of the machines may differ: times are shown by that of the service, if its status has one.
+    this.#received({ status, ahead: status.now === undefined ? 0 : status.now - Date.now() / 1000 });
   }
 
   #windowReceived(event) {
@@ -102,7 +112,7 @@ export class LiveStream {
     const wanted = this.#wanted;
     try {
       // An EventSource does not say why it failed; this answer does.
-      await read("status");
+      await this.#probe();
     } catch (error) {
       if (wanted === this.#wanted && !this.#source && !document.hidden) this.#lost(error.message);
       return;

@@ -7,7 +7,7 @@ from enum import Enum
 from pathlib import Path
 
 from esxiproxy.core.config.errors import BadValue, shown
-from esxiproxy.core.config.file_path import file_path
+from esxiproxy.core.config.file_path import path_to_write
 
 
 class LogTarget(Enum):
@@ -59,9 +59,4 @@ def access_log(text: str, folder: Path) -> Path | LogTarget | None:
         raise BadValue(f"{shown(text)}: write {word}, or ./{text} for a file of that name")
     if text.lower() in _NOWHERE:
         raise BadValue(f"{shown(text)} names no destination: write a file, {', '.join(_WORDS)} or off")
-    path = file_path(text, folder)
-    if path.is_dir():
-        raise BadValue(f"is a folder: {text}")
-    if not path.parent.is_dir():
-        raise BadValue(f"no such folder: {path.parent}")
-    return path
+    return path_to_write(text, folder)

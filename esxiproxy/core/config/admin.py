@@ -11,7 +11,7 @@ from pathlib import Path
 
 from esxiproxy.core.config.consistency import Conflict
 from esxiproxy.core.config.errors import BadValue, shown
-from esxiproxy.core.config.file_path import file_path
+from esxiproxy.core.config.file_path import file_path, path_to_write
 from esxiproxy.core.config.key import ADMIN, Key, Type, plain
 from esxiproxy.core.config.listen_address import LONGEST_PATH, ListenAddress, listen_address
 from esxiproxy.core.config.model import Admin, AdminAddress, ListenerTLS, manhole_socket
@@ -73,16 +73,6 @@ def group(text: str) -> str:
         raise BadValue(f"{shown(text)} is no group of this machine") from None
 
 
-def audit_log(text: str, folder: Path) -> Path:
-    """Return the path of the audit log.  Raise BadValue for a folder."""
-    found = file_path(text, folder)
-    if found.is_dir():
-        raise BadValue(f"is a folder: {text}")
-    if not found.parent.is_dir():
-        raise BadValue(f"no such folder: {found.parent}")
-    return found
-
-
 ADMIN_KEYS = (
     Key(
         "socket",
@@ -140,7 +130,7 @@ ADMIN_KEYS = (
     Key(
         "audit_log",
         ADMIN,
-        Type("file", audit_log),
+        Type("file", path_to_write),
         None,
         "File with JSON lines for each action of an operator. It is opened for each line. An action that "
         "cannot be written is refused. Without it, actions are written to twistd's own log.",

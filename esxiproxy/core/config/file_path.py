@@ -12,6 +12,16 @@ VARIABLE = "CREDENTIALS_DIRECTORY"
 _PREFIX = "${" + VARIABLE + "}"
 
 
+def path_to_write(text: str, folder: Path) -> Path:
+    """Return the path of a file that is written, whose folder exists.  Raise BadValue."""
+    found = file_path(text, folder)
+    if found.is_dir():
+        raise BadValue(f"is a folder: {text}")
+    if not found.parent.is_dir():
+        raise BadValue(f"no such folder: {found.parent}")
+    return found
+
+
 def file_path(text: str, folder: Path) -> Path:
     """Return the path for a value, which is relative to the folder of the configuration file.
 

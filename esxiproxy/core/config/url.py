@@ -1,16 +1,19 @@
-"""The URL of an upstream, the origin of a page and the URL of a listener."""
+"""The URL of an upstream, of a listener and of a service that is asked, and the origin of a page."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
+from urllib.parse import urlsplit
 
 from esxiproxy.core.config.errors import BadValue, shown
 from esxiproxy.core.http.paths import ambiguous
 
 _URL = re.compile(r"(?:([A-Za-z][A-Za-z0-9+.-]*)://)?(.*)")
 _AUTHORITY = re.compile(r"(\[[^\[\]]*\]|[^:\[\]]*)(?::(.*))?")
+_VISIBLE = re.compile(r"[!-~]+")
 _LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
 _PORTS = {"ws": 80, "wss": 443, "http": 80, "https": 443, "redis": 6379, "rediss": 6379}
 _PORTS |= {"redis+sentinel": 26379, "rediss+sentinel": 26379}
@@ -87,6 +90,26 @@ def public_url(text: str) -> str:
         raise BadValue(f"{shown(text)} has a path that can be read in two ways: no //, no dot segments")
     shown_host = f"[{host}]" if ":" in host else host
     return f"{scheme}://{shown_host}{'' if port == _PORTS[scheme] else f':{port}'}{path}"
+
+
+def service_url(text: str, schemes: Collection[str], wanted: str) -> str:
+    """Return the URL of a service that is asked, with one of these schemes.  Raise BadValue.
+
+    ``wanted`` says in messages what to write.
+    """
+    try:
+        url = urlsplit(text)
+        host, _port = url.hostname, url.port
+    except ValueError:
+        raise BadValue(f"{shown(text)} is no URL: write https://HOST/PATH") from None
+    if "@" in url.netloc:
+        raise BadValue("the URL has a user name or a password, which would not be sent: remove it")
+    if url.scheme not in schemes or not host or not _VISIBLE.fullmatch(text):
+        kind = "URL" if len(schemes) > 1 else f"{next(iter(schemes))} URL"
+        raise BadValue(f"{shown(text)} is no {kind}: write {wanted}")
+    if "#" in text:
+        raise BadValue("the URL has a fragment (#), which is not sent: remove it")
+    return text
 
 
 def host_and_port(text: str, scheme: str, authority: str) -> tuple[str, int]:

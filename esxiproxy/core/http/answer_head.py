@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import re
 from enum import Enum
-from typing import NamedTuple
 
 from esxiproxy.core.errors import UpstreamInvalid
 from esxiproxy.core.http.head import Fields, tokens
@@ -34,12 +33,27 @@ _PROTOCOL = b"HTTP/1."
 _NO_HTTP = "the upstream's answer is no HTTP/1.1"
 _END = re.compile(rb"\n\r?\n")
 _TEXT = rb"[^\x00\n\x0b\x0c\r]*"
+_VALUE = rb"(?:[^\x00\s]+(?:[ \t]+[^\x00\s]+)*)?"
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _STATUS_LINE = re.compile(rb"HTTP/1\.([0-9]) ([1-9][0-9][0-9])(?: (%b))?\r?\n" % _TEXT)
 _FIELD_LINES = re.compile(rb"(?:%b:%b\r?\n)*\r?\n" % (_TOKEN, _TEXT))
+_PLAIN_LINES = re.compile(rb"(?:%b: %b\r\n)*\r\n" % (_TOKEN, _VALUE))
+_FIELD = re.compile(rb"\n(%b):[ \t]*(%b)" % (_TOKEN, _VALUE))
 _FOLD = re.compile(rb"\r?\n[ \t]+")
 _LENGTH = re.compile(rb"[0-9]{1,18}")
-_FRAMING = frozenset({b"connection", b"content-length", b"transfer-encoding"})
+_REMOVED_NAMES = (
+    rb"connection|keep-alive|proxy-(?:authenticate|authorization|connection)|te|transfer-encoding|upgrade"
+)
+_NOTICED = re.compile(
+    rb"\n(content-(?:length|location|type)|date|location|set-cookie|x-request-id|%b):[ \t]*(%b)"
+    % (_REMOVED_NAMES, _VALUE)
+)
+"""The fields that are looked at when a response is read or passed on, in lower case."""
+_REMOVED = re.compile(rb"\n(?i:x-request-id|%b):[^\n]*" % _REMOVED_NAMES)
+"""The lines that no client gets."""
+_KEPT = frozenset({b"content-length", b"content-type", b"date"})
+_REWRITTEN = frozenset({b"content-location", b"location", b"set-cookie"})
+_USUAL = frozenset({b"close", b"keep-alive"})
 
 
 class Framing(Enum):
@@ -55,26 +69,59 @@ class Framing(Enum):
     """At the end of the connection."""
 
 
-class AnswerHead(NamedTuple):
+class AnswerHead:
     """The head of a response.
 
-    ``minor`` is the minor version of HTTP/1.  Field names in ``fields`` keep their case, and values have no
-    white space around them.  ``length`` is the Content-Length of a body that is framed by it, else 0.
-    ``connection`` has the elements of Connection in lower case.
+    ``minor``
+        the minor version of HTTP/1.
+    ``length``
+        the Content-Length of a body that is framed by it, else 0.
+    ``connection``
+        the elements of Connection in lower case.
+    ``has_length``, ``has_date``
+        whether there is such a field.
+    ``is_event_stream``
+        whether the response is a stream of events.
+    ``plain``
+        the field lines for a client, if they need no other change than to remove lines.  Each begins with LF
+        and ends with CR.  None if a field may be rewritten, or if a line has an unusual form.
     """
 
-    minor: int
-    status: int
-    reason: bytes
-    fields: Fields
-    framing: Framing
-    length: int
-    connection: tuple[bytes, ...]
+    __slots__ = (
+        *("minor", "status", "reason", "framing", "length", "connection", "plain"),
+        *("has_length", "has_date", "is_event_stream", "_lines", "_fields"),
+    )
+
+    def __init__(self, minor: int, status: int, reason: bytes, lines: bytes) -> None:
+        self.minor = minor
+        self.status = status
+        self.reason = reason
+        self.framing = Framing.UNTIL_CLOSE
+        self.length = 0
+        self.connection: list[bytes] = []
+        self.has_length = self.has_date = self.is_event_stream = False
+        self.plain: bytes | None = None
+        self._lines = lines
+        self._fields: Fields | None = None
+
+    @property
+    def fields(self) -> Fields:
+        """The fields.  Their names keep their case, and values have no white space around them."""
+        if self._fields is None:
+            self._fields = tuple(_FIELD.findall(self._lines))
+        return self._fields
 
     @property
     def closes(self) -> bool:
         """Whether the upstream closes its connection after the response."""
         return self.minor == 0 or b"close" in self.connection
+
+    def with_body(self, fields: Fields) -> AnswerHead:
+        """Return the head for a changed body, which these fields describe."""
+        head = AnswerHead(self.minor, self.status, self.reason, b"")
+        head.framing, head.connection, head._fields = self.framing, self.connection, fields
+        head.has_length, head.has_date, head.is_event_stream = True, self.has_date, self.is_event_stream
+        return head
 
     def __repr__(self) -> str:
         """Return a text for logs and tracebacks, without field values."""
@@ -155,16 +202,18 @@ def parse_answer(raw: bytes, bodiless: bool = False) -> AnswerHead:
     if line is None:
         raise UpstreamInvalid(_NO_HTTP)
     start = line.end()
-    if _FIELD_LINES.fullmatch(raw, start) is None:
-        raw, start = _unfolded(raw[start:]), 0
-        if _FIELD_LINES.fullmatch(raw) is None:
+    is_plain = _PLAIN_LINES.fullmatch(raw, start) is not None
+    if not is_plain and _FIELD_LINES.fullmatch(raw, start) is None:
+        raw, start = b"\n" + _unfolded(raw[start:]), 1
+        if _FIELD_LINES.fullmatch(raw, start) is None:
             raise UpstreamInvalid("the upstream's answer has a field line that is not NAME: VALUE")
     if raw.count(b"\n", start) > MAX_ANSWER_FIELDS + 1:
         raise UpstreamInvalid(f"the upstream's answer has more than {MAX_ANSWER_FIELDS} fields")
-    split = [each.partition(b":") for each in raw[start:].split(b"\n")[:-2]]
-    fields = [(name, value.strip(b" \t\r")) for name, _, value in split]
     minor, status, reason = line.groups(b"")
-    return _framed(int(minor), int(status), reason, fields, bodiless)
+    lines = raw[start - 1 : -3] if is_plain else raw[start - 1 :]
+    head = AnswerHead(int(minor), int(status), reason, lines)
+    _frame(head, lines, is_plain, bodiless)
+    return head
 
 
 def _unfolded(lines: bytes) -> bytes:
@@ -172,45 +221,48 @@ def _unfolded(lines: bytes) -> bytes:
     return lines if lines.startswith((b" ", b"\t")) else _FOLD.sub(b" ", lines)
 
 
-def _framed(
-    minor: int, status: int, reason: bytes, fields: list[tuple[bytes, bytes]], bodiless: bool
-) -> AnswerHead:
+def _frame(head: AnswerHead, lines: bytes, is_plain: bool, bodiless: bool) -> None:
+    """Look at the fields that frame the body, and at those that are not passed on unchanged."""
     lengths: list[bytes] = []
     codings: list[bytes] = []
-    connection: list[bytes] = []
-    for name, value in fields:
-        key = name.lower()
-        if key not in _FRAMING:
-            continue
-        if key == b"content-length":
+    removes = False
+    for name, value in _NOTICED.findall(lines.lower()):
+        if name == b"content-length":
             lengths.append(value)
-        elif key == b"transfer-encoding":
+        elif name == b"connection":
+            head.connection += tokens([value])
+        elif name == b"transfer-encoding":
             codings.append(value)
-        else:
-            connection += tokens([value])
-    length = 0
+        elif name == b"content-type":
+            head.is_event_stream |= value.startswith(b"text/event-stream")
+        elif name == b"date":
+            head.has_date = True
+        elif name in _REWRITTEN:
+            is_plain = False
+        removes = removes or name not in _KEPT
+    status = head.status
     if lengths:
+        head.has_length = True
         value = lengths[0]
         if len(lengths) > 1 or b"," in value:
+            is_plain = False
             value = _one_length(lengths)
-            fields = _with_length(fields, value)
+            head._fields = _with_length(head.fields, value)
         if _LENGTH.fullmatch(value) is None:
             raise UpstreamInvalid("the Content-Length of the upstream's answer is not one number")
-        length = int(value)
+        head.length, head.framing = int(value), Framing.LENGTH
     if codings:
         if lengths:
             raise UpstreamInvalid("the upstream's answer has Content-Length and Transfer-Encoding")
-        if len(codings) > 1 or codings[0].lower() != b"chunked":
+        if codings != [b"chunked"]:
             raise UpstreamInvalid("the Transfer-Encoding of the upstream's answer is not chunked")
-        if minor != 1:
+        if head.minor != 1:
             raise UpstreamInvalid("the upstream's answer has a Transfer-Encoding outside HTTP/1.1")
+        head.framing = Framing.CHUNKED
     if bodiless or status < 200 or status in (204, 304):
-        framing, length = Framing.NONE, 0
-    elif codings:
-        framing = Framing.CHUNKED
-    else:
-        framing = Framing.LENGTH if lengths else Framing.UNTIL_CLOSE
-    return AnswerHead(minor, status, reason, tuple(fields), framing, length, tuple(connection))
+        head.framing, head.length = Framing.NONE, 0
+    if is_plain and _USUAL.issuperset(head.connection):
+        head.plain = _REMOVED.sub(b"", lines) if removes else lines
 
 
 def _one_length(lengths: list[bytes]) -> bytes:
@@ -221,7 +273,7 @@ def _one_length(lengths: list[bytes]) -> bytes:
     return numbers.pop()
 
 
-def _with_length(fields: list[tuple[bytes, bytes]], length: bytes) -> list[tuple[bytes, bytes]]:
+def _with_length(fields: Fields, length: bytes) -> Fields:
     """Return the fields with one Content-Length, at the place of the first."""
     found: list[tuple[bytes, bytes]] = []
     is_first = True
@@ -231,4 +283,4 @@ def _with_length(fields: list[tuple[bytes, bytes]], length: bytes) -> list[tuple
         elif is_first:
             found.append((name, length))
             is_first = False
-    return found
+    return tuple(found)

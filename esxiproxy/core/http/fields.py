@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 
 from esxiproxy.core.http.head import Fields, tokens
 from esxiproxy.core.http.origins import is_own_origin
 from esxiproxy.core.http.request import Request
 from esxiproxy.core.http.rewriting import ResponseRewriter
-from esxiproxy.core.http.via import via
+from esxiproxy.core.http.via import VIA_FIELDS, via
 from esxiproxy.core.routing import Principal, Upstream
 
 SESSION = b"x-request-id"
@@ -71,6 +72,7 @@ NOT_IN_TRAILERS = (
 
 NEVER_DOWNSTREAM = HOP_BY_HOP | {SESSION}
 """Fields of the upstream that no client gets."""
+_NOTHING: frozenset[bytes] = frozenset()
 _NEVER_UPSTREAM = HOP_BY_HOP | FORWARDED | {b"host", b"http2-settings", SESSION}
 
 
@@ -85,16 +87,14 @@ def end_to_end(fields: Fields, dropped: frozenset[bytes]) -> list[tuple[bytes, b
 
     Fields in ``dropped`` (lower case) and fields that Connection names are left out.
     """
-    kept: list[tuple[bytes, bytes]] = []
-    connection: list[bytes] = []
-    for field in fields:
-        key = field[0].lower()
-        if key == b"connection":
-            connection.append(field[1])
-        if key not in dropped:
-            kept.append(field)
-    named = frozenset(tokens(connection)) - dropped
-    return [field for field in kept if field[0].lower() not in named] if named else kept
+    return _kept(fields, dropped, [value for name, value in fields if name.lower() == b"connection"])
+
+
+def _kept(
+    fields: Fields, dropped: frozenset[bytes], connection: Sequence[bytes]
+) -> list[tuple[bytes, bytes]]:
+    gone = dropped.union(tokens(connection)) if connection else dropped
+    return [field for field in fields if field[0].lower() not in gone]
 
 
 def request_fields(
@@ -104,20 +104,29 @@ def request_fields(
 
     The fields and cookies with credentials of the principal are left out.
     """
-    consumed = principal.consumed if principal else frozenset[bytes]()
-    fields = end_to_end(request.head.fields, _union(_NEVER_UPSTREAM, dropped, consumed))
+    head = request.head
+    consumed = principal.consumed if principal is not None else _NOTHING
+    gone = _union(_NEVER_UPSTREAM, dropped, consumed)
+    fields = _kept(head.fields, gone, head.named.get(b"connection", ()))
     if principal is not None and principal.consumed_cookies:
         fields = without_cookies(fields, principal.consumed_cookies)
-    chain = request.forwarded_for or (request.client.host,)
-    nodes = ("unknown" if node == "unix" else node for node in chain)
-    fields.append((b"X-Forwarded-For", ", ".join(nodes).encode("ascii", "replace")))
-    fields.append((b"X-Forwarded-Proto", b"https" if request.secure else b"http"))
-    host = request.public_host or request.head.value(b"host")
+    fields += _forwarded(request.forwarded_for or (request.client.host,), request.secure)
+    host = request.public_host or head.value(b"host")
     if host is not None:
         fields.append((b"X-Forwarded-Host", host))
-    fields.append((b"Via", via(request.head.version)))
-    fields += session_field(request.session)
+    fields.append(VIA_FIELDS[head.version[1]])
+    fields.append((b"X-Request-ID", request.session.encode("ascii")))
     return fields
+
+
+@lru_cache(maxsize=256)
+def _forwarded(chain: tuple[str, ...], secure: bool) -> Fields:
+    """Return the fields with the addresses of the client and of the proxies, and with the client's scheme."""
+    nodes = ("unknown" if node == "unix" else node for node in chain)
+    return (
+        (b"X-Forwarded-For", ", ".join(nodes).encode("ascii", "replace")),
+        (b"X-Forwarded-Proto", b"https" if secure else b"http"),
+    )
 
 
 def without_cookies(fields: list[tuple[bytes, bytes]], names: frozenset[bytes]) -> list[tuple[bytes, bytes]]:
@@ -161,11 +170,16 @@ def host_field(request: Request, upstream: Upstream) -> bytes:
     """Return the Host field for an upstream, by the rule of its section."""
     match upstream.host_field:
         case "upstream":
-            return upstream.authority.encode("idna" if not upstream.authority.isascii() else "ascii")
+            return _encoded(upstream.authority)
         case "client":
             return request.head.value(b"host") or upstream.authority.encode("ascii", "replace")
         case value:
             return value.encode("latin-1")
+
+
+@lru_cache(maxsize=256)
+def _encoded(authority: str) -> bytes:
+    return authority.encode("ascii" if authority.isascii() else "idna")
 
 
 def rewriter_for(request: Request, upstream: Upstream, prefix: bytes = b"") -> ResponseRewriter:
@@ -202,6 +216,8 @@ def page_origin_field(request: Request, upstream: Upstream) -> bytes | None:
     A configured value replaces the proxy's own origin only.
     """
     own = request.head.value(b"origin")
+    if own is None and upstream.origin_field == "upstream":
+        return None
     if upstream.origin_field == "none" or own is None or is_own_origin(own, request):
         return origin_field(request, upstream)
     return own

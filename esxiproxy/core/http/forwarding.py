@@ -16,8 +16,16 @@ from esxiproxy.core.http.body import Body, FixedBody, OpenBody
 from esxiproxy.core.http.chunked_body import ChunkedBody
 from esxiproxy.core.http.head import Fields, RequestHead, tokens
 from esxiproxy.core.http.head_writer import answer_head, request_head
-from esxiproxy.core.http.message import LazyRewriter, forwarded_answer, trailer_fields
+from esxiproxy.core.http.message import LazyRewriter, forwarded_answer, plain_answer, trailer_fields
 from esxiproxy.core.http.request import Request
+
+_CHUNKED, _CLOSE = b"Transfer-Encoding: chunked\r\n", b"Connection: close\r\n"
+_CONNECTION_LINES = {
+    (chunked, closing): _CHUNKED * chunked + _CLOSE * closing
+    for chunked in (False, True)
+    for closing in (False, True)
+}
+"""The lines of the client's connection: is the body chunked, and is the connection closed after it."""
 
 
 class Forwarding:
@@ -166,7 +174,7 @@ class Forwarding:
         assert held is not None and held.is_complete
         fields = changed_fields(held.head.fields, len(body))
         has_body = held.head.framing is not Framing.NONE
-        sent = self._begin_response(held.head._replace(fields=fields))
+        sent = self._begin_response(held.head.with_body(fields))
         self._changed_octets = len(body) if has_body else 0
         self.response_complete = True
         return sent + body if has_body else sent
@@ -227,7 +235,7 @@ class Forwarding:
             return b""
         self.expects_continue = False
         assert self._rewriter is not None, "the answer comes after the request"
-        return self._written(head, forwarded_answer(head, self._rewriter, self._session).fields)
+        return self._written(head, forwarded_answer(head, self._rewriter, self._session))
 
     def _take_final(self, head: AnswerHead, rest: bytes) -> bytes:
         self._answer = head
@@ -292,22 +300,23 @@ class Forwarding:
 
     def _begin_response(self, head: AnswerHead) -> bytes:
         """Return the head of the response for the client, with the framing of its body."""
-        assert self._rewriter is not None, "the answer comes after the request"
-        fields, has_length, self.is_event_stream = forwarded_answer(head, self._rewriter, self._session)
         if self._more:
-            fields += self._more
             self._check_more()
-        self.status = status = head.status
-        self.delimited = has_length or not self._is_old
-        if not has_length and not self._is_old and status != 204 and status != 304:
-            fields.append((b"Transfer-Encoding", b"chunked"))
+        status = head.status
+        chunked = not head.has_length and not self._is_old and status != 204 and status != 304
         if not self.request_complete:
             # A client that has its response may never send the rest of its request.
             self.closing = True
-        if self.closing:
-            fields.append((b"Connection", b"close"))
+        framing = _CONNECTION_LINES[chunked, self.closing]
+        octets = None if self._more else plain_answer(head, self._session, framing)
+        if octets is None:
+            assert self._rewriter is not None, "the answer comes after the request"
+            fields = forwarded_answer(head, self._rewriter, self._session)
+            octets = self._written(head, [*fields, *self._more], framing)
+        self.status = status
+        self.delimited = head.has_length or not self._is_old
+        self.is_event_stream = head.is_event_stream
         self.expects_continue = False
-        octets = self._written(head, fields)
         self.started = True
         return octets
 
@@ -320,32 +329,30 @@ class Forwarding:
             if key == b"connection" and b"close" in tokens([value]):
                 self.closing = True
 
-    def _written(self, head: AnswerHead, fields: list[tuple[bytes, bytes]]) -> bytes:
+    def _written(self, head: AnswerHead, fields: list[tuple[bytes, bytes]], framing: bytes = b"") -> bytes:
         try:
-            return answer_head(head.status, head.reason, fields)
+            return answer_head(head.status, head.reason, fields)[:-2] + framing + b"\r\n"
         except ValueError:
             raise UpstreamInvalid("the upstream's answer has fields that cannot be passed on") from None
 
 
 def _request_body(head: RequestHead, max_body: int | None, dropped_trailers: frozenset[bytes]) -> Body | None:
     """Return the body of a request, or None if it has none.  Raise BodyTooLarge."""
-    length = head.value(b"content-length")
-    if length is not None:
-        size = int(length)
+    named = head.named
+    if b"content-length" in named:
+        size = int(named[b"content-length"][0])
         if max_body is not None and size > max_body:
             raise BodyTooLarge(f"the body has more than {max_body} bytes")
         return FixedBody(size) if size else None
-    if head.value(b"transfer-encoding") is None:
+    if b"transfer-encoding" not in named:
         return None
     trailers = partial(trailer_fields, dropped=dropped_trailers)
     return ChunkedBody(MalformedRequest, "the request's body", trailers, max_body)
 
 
 def _wants_close(head: RequestHead) -> bool:
-    value = head.value(b"connection")
-    return value is not None and b"close" in head.tokens(b"connection")
+    return b"connection" in head.named and b"close" in head.tokens(b"connection")
 
 
 def _expects_continue(head: RequestHead) -> bool:
-    value = head.value(b"expect")
-    return value is not None and b"100-continue" in head.tokens(b"expect")
+    return b"expect" in head.named and b"100-continue" in head.tokens(b"expect")

@@ -30,6 +30,7 @@ _FIELD_LINES = re.compile(rb"(?:%b:[^\r\n]*\r\n)*" % _TOKEN)
 # CR and LF alone, and every other control character but the tab.
 _ILLEGAL = re.compile(rb"(?<!\r)\n|\r(?=[^\n])|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _CONTROLS = bytes([*range(9), 11, 12, *range(14, 32), 127])
+_COMMA, _HASH = b",#"  # `in` with a number takes a twentieth of the time
 _ABSOLUTE = re.compile(rb"(?i:https?)://([^/?#]+)(.*)")
 HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+;=%-]+)(?::\d{0,5})?")
 """``host[:port]`` as a Host field may have it (RFC 9110 7.2)."""
@@ -99,7 +100,7 @@ NO_HEAD = RequestHead(b"", b"", b"", (1, 1), ())
 
 def tokens(values: Sequence[bytes]) -> list[bytes]:
     """Return the elements of a comma-separated list field, in lower case, without empty ones."""
-    if len(values) == 1 and b"," not in values[0]:
+    if len(values) == 1 and _COMMA not in values[0]:
         element = values[0].strip().lower()
         return [element] if element else []
     return [part.lower() for value in values for part in map(bytes.strip, value.split(b",")) if part]
@@ -238,7 +239,7 @@ def _request_line(line: bytes) -> tuple[bytes, bytes, tuple[int, int]]:
     asterisk = target == b"*" and method == b"OPTIONS"
     if not target.startswith(b"/") and not asterisk and not _ABSOLUTE.fullmatch(target):
         raise MalformedRequest("the request target is not a path")
-    if b"#" in target:
+    if _HASH in target:
         raise MalformedRequest("the request target has a fragment")
     return method, target, version
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
 
 from esxiproxy.core.errors import MalformedRequest
 from esxiproxy.core.http.answer_head import AnswerHead
@@ -26,7 +25,8 @@ from esxiproxy.core.http.via import VIA_FIELDS
 from esxiproxy.core.routing import Principal, Upstream
 
 _IDEMPOTENT = frozenset({b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE"})
-_NOTICED = REWRITTEN | {b"content-type", b"date"}
+
+_WRITTEN_ANEW = frozenset({b"content-length", b"origin"})
 
 LazyRewriter = Callable[[], ResponseRewriter]
 """A function that returns the rewriter of a response's fields, which few responses need."""
@@ -34,8 +34,8 @@ LazyRewriter = Callable[[], ResponseRewriter]
 
 def has_body(head: RequestHead) -> bool:
     """Return whether this request has a body."""
-    lengths = head.values(b"content-length")
-    return bool(head.values(b"transfer-encoding")) or (bool(lengths) and int(lengths[0]) > 0)
+    length = head.value(b"content-length")
+    return b"transfer-encoding" in head.named or (length is not None and int(length) > 0)
 
 
 def may_be_repeated(head: RequestHead) -> bool:
@@ -48,8 +48,7 @@ def max_forwards(head: RequestHead) -> int | None:
 
     Raise MalformedRequest for a value that is no number.
     """
-    values = head.values(b"max-forwards")
-    if head.method != b"OPTIONS" or not values:
+    if head.method != b"OPTIONS" or not (values := head.values(b"max-forwards")):
         return None
     if len(values) > 1 or not values[0].isdigit() or len(values[0]) > 9:
         raise MalformedRequest("the Max-Forwards is not one number")
@@ -70,27 +69,24 @@ def options_answer(request: Request, methods: bytes) -> bytes:
 
 def forwarded_request(request: Request, upstream: Upstream, principal: Principal | None) -> Fields:
     """Return the fields of the request for the upstream, its framing included."""
-    head = request.head
-    dropped = {b"content-length", b"origin"}
-    hops = max_forwards(head)
+    head, named = request.head, request.head.named
+    dropped, hops = _WRITTEN_ANEW, max_forwards(head)
     if hops is not None:
-        dropped.add(b"max-forwards")
+        dropped |= {b"max-forwards"}
     if head.version == (1, 0):
-        dropped.add(b"expect")  # RFC 9110 10.1.1: in HTTP/1.0 it says nothing
-    fields = [
-        (b"Host", host_field(request, upstream)),
-        *request_fields(request, frozenset(dropped), principal),
-    ]
+        dropped |= {b"expect"}  # RFC 9110 10.1.1: in HTTP/1.0 it says nothing
+    fields = [(b"Host", host_field(request, upstream))]
+    fields += request_fields(request, dropped, principal)
     if (origin := page_origin_field(request, upstream)) is not None:
         fields.append((b"Origin", origin))
     if hops is not None:
         fields.append((b"Max-Forwards", b"%d" % max(0, hops - 1)))
-    if b"trailers" in head.tokens(b"te"):
+    if b"te" in named and b"trailers" in head.tokens(b"te"):
         fields += [(b"TE", b"trailers"), (b"Connection", b"TE")]
-    if head.values(b"transfer-encoding"):
+    if b"transfer-encoding" in named:
         fields.append((b"Transfer-Encoding", b"chunked"))
-    elif (length := head.value(b"content-length")) is not None:
-        fields.append((b"Content-Length", length))
+    elif b"content-length" in named:
+        fields.append((b"Content-Length", named[b"content-length"][0]))
     return tuple(fields)
 
 
@@ -111,44 +107,28 @@ def upstream_request(
     return request.head.target if target is None else target, fields, rewriter
 
 
-class ForwardedAnswer(NamedTuple):
-    """The fields of a response for the client.
-
-    ``has_length`` is whether there is a Content-Length among them, and ``is_event_stream`` whether the
-    response is a stream of events.
-    """
-
-    fields: list[tuple[bytes, bytes]]
-    has_length: bool
-    is_event_stream: bool
-
-
-def forwarded_answer(head: AnswerHead, rewriter: LazyRewriter, session: str) -> ForwardedAnswer:
+def forwarded_answer(head: AnswerHead, rewriter: LazyRewriter, session: str) -> list[tuple[bytes, bytes]]:
     """Return the fields of a response for the client, without those of its connection.
 
     Content-Length frames the body, so a Connection that names it does not remove it.  It is left out where it
     has no meaning (RFC 9110 8.6).
     """
     status = head.status
-    gone = NEVER_DOWNSTREAM if not head.connection else NEVER_DOWNSTREAM.union(head.connection)
+    has_length = status >= 200 and status != 204
+    gone = NEVER_DOWNSTREAM.union(head.connection)
     fields: list[tuple[bytes, bytes]] = []
-    has_length = has_date = is_event_stream = False
+    has_date = False
     view: ResponseRewriter | None = None
     for field in head.fields:
         key = field[0].lower()
         if key == b"content-length":
-            if status >= 200 and status != 204:
-                has_length = True
+            if has_length:
                 fields.append(field)
         elif key not in gone:
-            if key in _NOTICED:
-                if key in REWRITTEN:
-                    view = view or rewriter()
-                    field = field[0], view.value(key, field[1])
-                elif key == b"date":
-                    has_date = True
-                else:
-                    is_event_stream |= field[1].lower().startswith(b"text/event-stream")
+            if key in REWRITTEN:
+                view = view or rewriter()
+                field = field[0], view.value(key, field[1])
+            has_date = has_date or key == b"date"
             fields.append(field)
     fields.append(VIA_FIELDS[min(head.minor, 1)])
     fields += session_field(session)
@@ -157,7 +137,28 @@ def forwarded_answer(head: AnswerHead, rewriter: LazyRewriter, session: str) -> 
             fields += [*upgrades, (b"Connection", b"Upgrade")]
         if not has_date:
             fields += date_field()
-    return ForwardedAnswer(fields, has_length, is_event_stream)
+    return fields
+
+
+def plain_answer(head: AnswerHead, session: str, framing: bytes) -> bytes | None:
+    """Return the head of a response whose lines need no change, or None for every other response.
+
+    ``framing`` are the lines of its connection, each with its line end.  The head is the one with the fields
+    of ``forwarded_answer``, in fewer steps.  All its parts are checked already.
+    """
+    status = head.status
+    if head.plain is None or status < 200 or status == 204 or status == 426:
+        return None
+    date = b"" if head.has_date else b"Date: %b\r\n" % date_field()[0][1]
+    return b"HTTP/1.1 %d %b\r%b\nVia: %b\r\nX-Request-ID: %b\r\n%b%b\r\n" % (
+        status,
+        head.reason,
+        head.plain,
+        VIA_FIELDS[1 if head.minor else 0][1],
+        session.encode("ascii"),
+        date,
+        framing,
+    )
 
 
 def trailer_fields(fields: Fields, dropped: frozenset[bytes] = frozenset()) -> list[tuple[bytes, bytes]]:

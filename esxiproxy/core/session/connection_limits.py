@@ -11,7 +11,7 @@ from typing import Any, Literal
 from esxiproxy.core.http.request import Request
 from esxiproxy.core.networks import canonical
 from esxiproxy.core.session.claim import Claim, RateClaim, SlotClaim
-from esxiproxy.core.session.record import Kind
+from esxiproxy.core.session.record import CONSOLE, Kind
 
 ANONYMOUS_NAME = "anonymous"
 """The name of the principal that all unauthenticated clients share."""
@@ -71,7 +71,7 @@ class ConnectionLimits:
 
         A plain HTTP request has no claims.
         """
-        if kind is not Kind.CONSOLE or (
+        if kind is not CONSOLE or (
             self.max_sessions is None and self.max_sessions_per_client is None and self.session_rate is None
         ):
             return ()
@@ -104,7 +104,7 @@ class ConnectionLimits:
 
         ``max_consoles`` is the number of sessions that the console itself admits.
         """
-        if kind is not Kind.CONSOLE or (console is None and principal == ANONYMOUS_NAME):
+        if kind is not CONSOLE or (console is None and principal == ANONYMOUS_NAME):
             return ()
         claims: list[Claim] = []
         if self.max_sessions_per_principal is not None and principal != ANONYMOUS_NAME:

@@ -16,6 +16,9 @@ class Kind(Enum):
     HTTP = "http"
 
 
+CONSOLE, HTTP = Kind.CONSOLE, Kind.HTTP  # a member of an Enum takes long to look up in Python 3.11
+
+
 @dataclass(slots=True)  # not frozen, because Session.record() would take five times as long
 class Record:
     """One console session, or one plain HTTP request with its response.  It does not change.

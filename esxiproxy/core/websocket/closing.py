@@ -27,7 +27,11 @@ class Side(Enum):
 
     @property
     def other(self) -> Side:
-        return Side.UPSTREAM if self is Side.CLIENT else Side.CLIENT
+        return UPSTREAM if self is CLIENT else CLIENT
+
+
+# A member of an Enum costs 700 instructions to look up in Python 3.11, and a global variable costs 5.
+CLIENT, UPSTREAM = Side.CLIENT, Side.UPSTREAM
 
 
 class ClosingPhase(Enum):
@@ -91,10 +95,14 @@ def peer_notice(side: Side, error: SessionError) -> Close:
 
     An upstream gets 1001 (its client is going away), a client gets 1011 (its server failed).
     """
-    return Close.of(error, 1001 if side is Side.CLIENT else 1011)
+    return Close.of(error, 1001 if side is CLIENT else 1011)
 
 
 _NO_CLOSE = Close()
+_OPEN, _CARRYING = ClosingPhase.OPEN, ClosingPhase.CARRYING
+_ANSWERING, _CLOSED = ClosingPhase.ANSWERING, ClosingPhase.CLOSED
+_SEND_CLOSE, _DROP = LegAction.SEND_CLOSE, LegAction.DROP
+_LINGER, _ABORT = LegAction.LINGER, LegAction.ABORT
 
 
 class Closing:
@@ -108,7 +116,7 @@ class Closing:
     __slots__ = ("_answer", "_close_received", "_close_sent", "_disconnected", "_first", "phase")
 
     def __init__(self) -> None:
-        self.phase = ClosingPhase.OPEN
+        self.phase = _OPEN
         self._first: Side | None = None
         self._answer = _NO_CLOSE
         self._close_sent: set[Side] = set()
@@ -117,9 +125,9 @@ class Closing:
 
     def forwards_from(self, side: Side) -> bool:
         """Return whether data of this side is still forwarded."""
-        if self.phase is ClosingPhase.OPEN:
+        if self.phase is _OPEN:
             return True
-        return self.phase is ClosingPhase.CARRYING and side is not self._first
+        return self.phase is _CARRYING and side is not self._first
 
     def is_gone(self, side: Side) -> bool:
         """Return whether the connection of this side has ended."""
@@ -128,9 +136,9 @@ class Closing:
     def close_received(self, side: Side, close: Close) -> list[Action]:
         """Handle a Close frame from this side."""
         self._close_received.add(side)
-        if self.phase is ClosingPhase.OPEN:
+        if self.phase is _OPEN:
             return self._carry(side, answer=close, notice=close)
-        if self.phase is ClosingPhase.CARRYING and side is not self._first:
+        if self.phase is _CARRYING and side is not self._first:
             if self._first in self._close_received:  # the first peer gets the answer of the other peer
                 self._answer = close
             return self._settle()
@@ -138,9 +146,9 @@ class Closing:
 
     def faulted(self, side: Side, error: SessionError) -> list[Action]:
         """Handle a protocol violation of this side, after which its data cannot be parsed."""
-        if self.phase is ClosingPhase.OPEN:
+        if self.phase is _OPEN:
             return self._carry(side, answer=Close.of(error), notice=peer_notice(side, error))
-        if self.phase is ClosingPhase.CARRYING and side is not self._first:
+        if self.phase is _CARRYING and side is not self._first:
             return self._settle()
         return self._drop(side)
 
@@ -148,35 +156,35 @@ class Closing:
         """Handle the end of this side's connection."""
         self._disconnected.add(side)
         if len(self._disconnected) == 2:
-            self.phase = ClosingPhase.CLOSED
+            self.phase = _CLOSED
             return []
-        if self.phase is ClosingPhase.OPEN:
+        if self.phase is _OPEN:
             error: SessionError = ClientLost("the client is gone")
-            if side is Side.UPSTREAM:
+            if side is UPSTREAM:
                 error = UpstreamLost("the host is gone")
-            self.phase = ClosingPhase.ANSWERING
+            self.phase = _ANSWERING
             return self._send_close(side.other, Close.of(error))
-        if self.phase is ClosingPhase.CARRYING and side is not self._first:
+        if self.phase is _CARRYING and side is not self._first:
             return self._settle()
         return []
 
     def demanded(self, error: SessionError) -> list[Action]:
         """End the session from the proxy.  Do nothing if its end has begun."""
-        if self.phase is not ClosingPhase.OPEN:
+        if self.phase is not _OPEN:
             return []
-        self.phase = ClosingPhase.ANSWERING
+        self.phase = _ANSWERING
         close = Close.of(error)
-        return [*self._send_close(Side.CLIENT, close), *self._send_close(Side.UPSTREAM, close)]
+        return [*self._send_close(CLIENT, close), *self._send_close(UPSTREAM, close)]
 
     def expired(self) -> list[Action]:
         """Handle the timeout of the current stage."""
-        if self.phase is ClosingPhase.CARRYING:
+        if self.phase is _CARRYING:
             assert self._first is not None
             return [*self._abort(self._first.other), *self._settle()]
-        return [*self._abort(Side.CLIENT), *self._abort(Side.UPSTREAM)]
+        return [*self._abort(CLIENT), *self._abort(UPSTREAM)]
 
     def _carry(self, side: Side, answer: Close, notice: Close) -> list[Action]:
-        self.phase = ClosingPhase.CARRYING
+        self.phase = _CARRYING
         self._first = side
         self._answer = answer
         return self._send_close(side.other, notice)
@@ -184,7 +192,7 @@ class Closing:
     def _settle(self) -> list[Action]:
         """Answer the first leg after the end of the other leg, and close both connections."""
         assert self._first is not None
-        self.phase = ClosingPhase.ANSWERING
+        self.phase = _ANSWERING
         first = self._first
         return [*self._send_close(first, self._answer), *self._drop(first), *self._drop(first.other)]
 
@@ -192,7 +200,7 @@ class Closing:
         if side in self._close_sent or side in self._disconnected:
             return []
         self._close_sent.add(side)
-        return [Action(LegAction.SEND_CLOSE, side, close)]
+        return [Action(_SEND_CLOSE, side, close)]
 
     def _drop(self, side: Side) -> list[Action]:
         """Return the action that ends this side's connection.
@@ -203,8 +211,8 @@ class Closing:
         if side in self._disconnected:
             return []
         if side in self._close_received and side in self._close_sent:
-            return [Action(LegAction.DROP, side)] if side is Side.CLIENT else []
-        return [Action(LegAction.LINGER, side)]
+            return [Action(_DROP, side)] if side is CLIENT else []
+        return [Action(_LINGER, side)]
 
     def _abort(self, side: Side) -> list[Action]:
-        return [] if side in self._disconnected else [Action(LegAction.ABORT, side)]
+        return [] if side in self._disconnected else [Action(_ABORT, side)]

@@ -46,6 +46,7 @@ _TEXT = rb"[\t \x21-\x7e\x80-\xff]*"
 _REQUEST = re.compile(rb"%b [\x21-\x7e]+ HTTP/1\.1\r\n(?:%b: %b\r\n)+\r\n" % (_TOKEN, _TOKEN, _TEXT))
 _SWITCHING = re.compile(rb"HTTP/1\.1 101(?: %b)?\r\n((?:%b:%b\r\n)+)" % (_TEXT, _TOKEN, _TEXT))
 _NO_BODY = [b"0"]
+_BRIDGE = Subprotocol.BRIDGE
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +135,7 @@ def offered_upstream(upgrade: Upgrade, upstream: Upstream) -> tuple[bytes, ...]:
 
     These are the client's, or ``binary`` if it has none and the upstream bridges.
     """
-    if not upgrade.subprotocols and upstream.subprotocol is Subprotocol.BRIDGE:
+    if not upgrade.subprotocols and upstream.subprotocol is _BRIDGE:
         return (BINARY,)
     return upgrade.subprotocols
 
@@ -182,7 +183,7 @@ def read_switching(octets: bytes) -> tuple[Fields, bytes] | None:
         return None
     lines = match[1]
     lowered = lines.lower()
-    if b"content-length" in lowered or b"transfer-encoding" in lowered:
+    if lowered.find(b"content-length") >= 0 or lowered.find(b"transfer-encoding") >= 0:
         return None
     split = [line.partition(b":") for line in lines[:-2].split(b"\r\n")]
     return tuple([(name, value.strip(b" \t")) for name, _, value in split]), octets[end + 4 :]

@@ -21,7 +21,7 @@ from esxiproxy.core.routing import Route
 from esxiproxy.core.session.claim import Claim, OnceClaim, Outcome
 from esxiproxy.core.session.command import Command, CommandKind, Selector, SelectorKind
 from esxiproxy.core.session.connection_limits import ConnectionLimits
-from esxiproxy.core.session.record import Kind, Record
+from esxiproxy.core.session.record import HTTP, Record
 from esxiproxy.core.session.session import Session
 from esxiproxy.interfaces import ISessionObserver, IState
 from esxiproxy.net.admission.idle_connections import Idle, IdleConnections
@@ -207,7 +207,7 @@ class Admission:
         idle HTTP connection is closed to free one.  In the queue, consoles precede plain HTTP requests.
         Raises LimitReached or StateUnavailable.
         """
-        request = session.request if session is not None and session.kind is Kind.HTTP else None
+        request = session.request if session is not None and session.kind is HTTP else None
         name, names = "", tuple[str, ...]()
         if claims := limits.on_dial(host, request):
             self._connections += 1

@@ -17,7 +17,16 @@ from esxiproxy.core.errors import (
 )
 from esxiproxy.core.session.session import Session
 from esxiproxy.core.session.traffic import ConsoleTotals
-from esxiproxy.core.websocket.closing import Action, Close, Closing, ClosingPhase, LegAction, Side
+from esxiproxy.core.websocket.closing import (
+    CLIENT,
+    UPSTREAM,
+    Action,
+    Close,
+    Closing,
+    ClosingPhase,
+    LegAction,
+    Side,
+)
 from esxiproxy.core.websocket.control_budget import ControlBudget
 from esxiproxy.net.console.flow_control import LegFlowControl
 from esxiproxy.net.console.leg import CLOSE, Leg
@@ -28,6 +37,9 @@ from esxiproxy.net.sockets.linger import half_close
 from esxiproxy.net.sockets.progress import SOON
 from esxiproxy.net.sockets.tcp_keepalive import keep_alive
 from esxiproxy.net.sockets.timers import Timers
+
+_OPEN, _CARRYING, _CLOSED = ClosingPhase.OPEN, ClosingPhase.CARRYING, ClosingPhase.CLOSED
+_SEND_CLOSE, _DROP, _LINGER = LegAction.SEND_CLOSE, LegAction.DROP, LegAction.LINGER
 
 _IDLE_CHECKS = 10
 """Checks within ``idle_timeout``; an idle session is detected by one such part late."""
@@ -50,7 +62,7 @@ class Relay:
         totals: ConsoleTotals,
     ) -> None:
         self.session = session
-        self.legs = {Side.CLIENT: client, Side.UPSTREAM: upstream}
+        self.legs = {CLIENT: client, UPSTREAM: upstream}
         self._client, self._upstream = client, upstream
         self._clock = clock
         self._ended = ended
@@ -62,7 +74,7 @@ class Relay:
         self._totals = totals
         self._traffic = RelayedTraffic(self.legs, self._flow_controls, clock, totals)
         self._deadline = 0.0
-        self._armed_phase = ClosingPhase.OPEN
+        self._armed_phase = _OPEN
 
     def start(self) -> None:
         """Join the legs, and start the timers and the pings of the session."""
@@ -78,11 +90,9 @@ class Relay:
         self._timers.arm("send queues", check_interval(limits), self._check_send_queues)
         self.session.traffic = self._traffic
         if limits.ping_interval is not None:
-            self._timers.arm("client ping", limits.ping_interval, self._start_pinger, Side.CLIENT)
+            self._timers.arm("client ping", limits.ping_interval, self._start_pinger, CLIENT)
         if limits.upstream_ping_interval is not None:
-            self._timers.arm(
-                "upstream ping", limits.upstream_ping_interval, self._start_pinger, Side.UPSTREAM
-            )
+            self._timers.arm("upstream ping", limits.upstream_ping_interval, self._start_pinger, UPSTREAM)
         if limits.max_lifetime is not None:
             lasted = f"the session lasted for {limits.max_lifetime:g} s"
             error = LifetimeReached(lasted, timeout="max_lifetime")
@@ -127,18 +137,18 @@ class Relay:
     def faulted(self, leg: Leg, error: SessionError) -> None:
         """Handle a protocol error of this leg's remote end."""
         side = leg.side
-        if self._closing.phase is ClosingPhase.OPEN:
+        if self._closing.phase is _OPEN:
             self.session.failed(error, side.value)
         self._perform(self._closing.faulted(side, error))
 
     def lost(self, leg: Leg) -> None:
         """Handle the end of this leg's connection."""
         side = leg.side
-        if self._closing.phase is ClosingPhase.OPEN:
+        if self._closing.phase is _OPEN:
             self.session.failed(_lost_error(side, leg.walker.left > 0), side.value)
         self._stop_side(side)
         self._perform(self._closing.lost(side))
-        if self._closing.phase is ClosingPhase.CLOSED:
+        if self._closing.phase is _CLOSED:
             self._finish()
 
     def spend_control(self, leg: Leg) -> bool:
@@ -164,7 +174,7 @@ class Relay:
         side = leg.side
         if pinger := self._pingers.get(side):
             pinger.pong_received(payload)
-            if side is Side.CLIENT:
+            if side is CLIENT:
                 self.session.round_trip = pinger.round_trip
                 if pinger.round_trip is not None:
                     self._totals.add_round_trip(self._clock.seconds(), pinger.round_trip)
@@ -174,7 +184,7 @@ class Relay:
     def _start_pinger(self, side: Side) -> None:
         """Make the pinger of this side when its first ping is due."""
         limits = self.session.limits
-        interval = limits.ping_interval if side is Side.CLIENT else limits.upstream_ping_interval
+        interval = limits.ping_interval if side is CLIENT else limits.upstream_ping_interval
         assert interval is not None
         self._pingers[side] = pinger = Pinger(
             self.legs[side], self._clock, interval, limits.ping_timeout, self._on_ping_timeout
@@ -217,7 +227,7 @@ class Relay:
 
     def end(self, error: SessionError) -> None:
         """Close the session: send a Close with the code and reason of ``error`` to both peers."""
-        if self._closing.phase is ClosingPhase.OPEN:
+        if self._closing.phase is _OPEN:
             self.session.failed(error)
             self.session.close_code = error.close_code
         self._perform(self._closing.demanded(error))
@@ -232,15 +242,15 @@ class Relay:
         if self._closing.phase is not self._armed_phase:
             self._arm_closing_deadline()
         for action, side, close in actions:
-            leg = self._client if side is Side.CLIENT else self._upstream
+            leg = self._client if side is CLIENT else self._upstream
             if leg.lost:
                 continue
-            if action is LegAction.SEND_CLOSE:
+            if action is _SEND_CLOSE:
                 assert close is not None
                 self._send_close(leg, close)
-            elif action is LegAction.DROP:
+            elif action is _DROP:
                 leg.transport.loseConnection()
-            elif action is LegAction.LINGER:
+            elif action is _LINGER:
                 half_close(leg.transport)
             else:
                 leg.transport.abortConnection()
@@ -272,23 +282,23 @@ class Relay:
     def _arm_closing_deadline(self) -> None:
         """Start the timer of the closing handshake in its first stage."""
         before, self._armed_phase = self._armed_phase, self._closing.phase
-        if before is not ClosingPhase.OPEN or self._armed_phase is ClosingPhase.CLOSED:
+        if before is not _OPEN or self._armed_phase is _CLOSED:
             return
         timeout = self.session.limits.close_timeout
         self._deadline = self._clock.seconds() + timeout
         self._timers.clear()
         for flow_control in self._flow_controls.values():
             flow_control.stop_timer()
-        carrying = self._armed_phase is ClosingPhase.CARRYING
+        carrying = self._armed_phase is _CARRYING
         self._timers.arm("closing", timeout / 2 if carrying else timeout, self._on_closing_timeout)
 
     def _on_closing_timeout(self) -> None:
         """End the stage of the closing handshake, or wait for the end of the second one."""
         left = self._deadline - self._clock.seconds()
-        if left < SOON or self._closing.phase is ClosingPhase.CARRYING:
+        if left < SOON or self._closing.phase is _CARRYING:
             self.session.closed_late()
             self._perform(self._closing.expired())
-        if left >= SOON and self._closing.phase is not ClosingPhase.CLOSED:
+        if left >= SOON and self._closing.phase is not _CLOSED:
             self._timers.arm("closing", left, self._on_closing_timeout)
 
     def _finish(self) -> None:
@@ -308,4 +318,4 @@ def _lost_error(side: Side, mid_frame: bool, detail: str = "", timeout: str = ""
     detail = detail or "the connection ended without a Close"
     if mid_frame:
         detail += ", in the middle of a frame"
-    return (ClientLost if side is Side.CLIENT else UpstreamLost)(detail, timeout=timeout)
+    return (ClientLost if side is CLIENT else UpstreamLost)(detail, timeout=timeout)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from twisted.internet.interfaces import IReactorTime
 
 from esxiproxy.core.session.traffic import ConsoleTotals
-from esxiproxy.core.websocket.closing import Side
+from esxiproxy.core.websocket.closing import CLIENT, UPSTREAM, Side
 from esxiproxy.net.console.flow_control import LegFlowControl
 from esxiproxy.net.console.leg import Leg
 from esxiproxy.net.console.stall_detector import StallDetector
@@ -39,7 +39,7 @@ class RelayedTraffic:
         totals: ConsoleTotals,
     ) -> None:
         # A look-up by an Enum takes longer than all the rest of a reading.
-        self._client, self._upstream = legs[Side.CLIENT], legs[Side.UPSTREAM]
+        self._client, self._upstream = legs[CLIENT], legs[UPSTREAM]
         self._flow_controls = flow_controls
         self._detector: StallDetector | None = None
         self._clock = clock

@@ -21,7 +21,7 @@ from esxiproxy.core.http.refusal import refusal
 from esxiproxy.core.http.request import Request
 from esxiproxy.core.http.via import check_loop
 from esxiproxy.core.peer_address import PeerAddress
-from esxiproxy.core.session.record import Kind
+from esxiproxy.core.session.record import CONSOLE, HTTP, Kind
 from esxiproxy.core.session_limits import SessionLimits
 from esxiproxy.core.websocket.handshake import Upgrade, upgrade_of
 from esxiproxy.net.admission.slot import Slot
@@ -35,6 +35,7 @@ from esxiproxy.net.tls.server import server_name_and_certificate
 from esxiproxy.net.transport.stream import Stream, hand_over
 from esxiproxy.net.upstream.gateway import Gateway
 
+_REFUSE = Http.REFUSE
 MAX_DISCARDED = 1024 * 1024 * 1024
 """Bytes that are read and discarded after the last response on a connection."""
 MAX_DISCARDING = 256
@@ -122,7 +123,7 @@ class Dispatch(Protocol):
         except SessionError as error:
             if isinstance(error, MethodRefused):
                 error.fields = ((b"Allow", self.factory.policy.methods),)
-            self._refuse(error, self._request(NO_HEAD), Kind.HTTP)
+            self._refuse(error, self._request(NO_HEAD), HTTP)
             return
         if read is not None:
             self._disarm()
@@ -135,7 +136,7 @@ class Dispatch(Protocol):
         self._disarm()
         self._release_handshake_slot()
         if self._in_tls_handshake and (fault := handshake_fault(reason.value)) is not None:
-            self._record(fault[0], self._request(NO_HEAD), Kind.HTTP, fault[1])
+            self._record(fault[0], self._request(NO_HEAD), HTTP, fault[1])
         self.factory.sessions.flushed(self)
         self.factory.discarding.discard(self)
         self.__dict__.pop("dataReceived", None)  # breaks a reference cycle
@@ -143,20 +144,20 @@ class Dispatch(Protocol):
             self._http.lost()
 
     def _serve(self, head: RequestHead, rest: bytes) -> None:
-        request, kind = self._request(head), Kind.HTTP
+        request, kind = self._request(head), HTTP
         try:
             if asks_for_health(head, self.factory.policy.health):
                 self._answer_health_check(head)
                 return
             upgrade = upgrade_of(head)
-            kind = Kind.HTTP if upgrade is None else Kind.CONSOLE
+            kind = HTTP if upgrade is None else CONSOLE
             check_path(head.target, self.factory.policy.paths)
             check_loop(head)
             if upgrade is not None:
                 if (origins := self.factory.policy.origins) is not None:
                     origins.check(request)
                 self._upgrade(request, upgrade, rest)
-            elif self.factory.policy.http is not Http.REFUSE or self._explains(head):
+            elif self.factory.policy.http is not _REFUSE or self._explains(head):
                 self._forward(request, rest)
             else:
                 raise UpgradeRequired("only WebSocket connections are served here")
@@ -253,11 +254,11 @@ class Dispatch(Protocol):
                 self._close,
                 self._epoch,
             )
-        self._http.serve(factory.sessions.new(request, factory.limits, Kind.HTTP), rest)
+        self._http.serve(factory.sessions.new(request, factory.limits, HTTP), rest)
 
     def _answer_options(self, request: Request) -> None:
         """Answer an OPTIONS request whose Max-Forwards is 0 (RFC 9110 7.6.2)."""
-        session = self.factory.sessions.new(request, self.factory.limits, Kind.HTTP)
+        session = self.factory.sessions.new(request, self.factory.limits, HTTP)
         session.answered(200)
         self.factory.sessions.closed(session)
         self.transport.write(options_answer(request, self.factory.policy.methods))
@@ -290,7 +291,7 @@ class Dispatch(Protocol):
             limits = gateway.connection_limits
             self._handshake_slot = gateway.admission.take_handshake_slot(self.factory.name, limits)
         except SessionError as error:
-            self._refuse(error, self._request(NO_HEAD), Kind.HTTP)
+            self._refuse(error, self._request(NO_HEAD), HTTP)
             return False
         return True
 
@@ -307,7 +308,7 @@ class Dispatch(Protocol):
             return
         what = f"no complete request head within {self.factory.limits.head_timeout:g} s"
         error = MalformedRequest(what, status=408, timeout="head_timeout")
-        self._refuse(error, self._request(NO_HEAD), Kind.HTTP)
+        self._refuse(error, self._request(NO_HEAD), HTTP)
 
     def _on_tls_timeout(self) -> None:
         """Abort the connection.  Without TLS there is no response, so the record's status is 0."""
@@ -318,7 +319,7 @@ class Dispatch(Protocol):
             return
         what = f"no complete TLS handshake within {self.factory.limits.tls_handshake_timeout:g} s"
         error = MalformedRequest(what, status=0, timeout="tls_handshake_timeout")
-        self._record(error, self._request(NO_HEAD), Kind.HTTP)
+        self._record(error, self._request(NO_HEAD), HTTP)
         self.transport.abortConnection()
 
     def _refuse(self, error: SessionError, request: Request, kind: Kind) -> None:

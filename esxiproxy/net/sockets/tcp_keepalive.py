@@ -12,6 +12,9 @@ from esxiproxy.core.keepalive import probes
 Option = tuple[int, int, int]
 """Level, name and value, as ``setsockopt`` takes them."""
 
+_UNIX = int(getattr(socket, "AF_UNIX", -1))
+_family_of_socket = vars(socket.SocketType)["family"].__get__
+
 _DEEPEST = 5
 """Maximum number of transports that are wrapped in each other."""
 
@@ -26,7 +29,7 @@ def keep_alive(transport: Any, within: float | None) -> None:
     :mod:`esxiproxy.net.console.stall_detector`.
     """
     sock = socket_of(transport)
-    if sock is not None and sock.family != getattr(socket, "AF_UNIX", None):
+    if sock is not None and _family_of(sock) != _UNIX:
         _set(sock, _options(within))
 
 
@@ -36,6 +39,9 @@ def socket_of(transport: Any) -> Any:
     The handle of a TLS transport is the TLS connection.  If that is on a socket, it forwards the socket's
     methods.  If it is on a memory BIO, the socket is that of the wrapped transport.
     """
+    sock = getattr(transport, "socket", None)
+    if isinstance(sock, socket.socket):  # a stream, or a TCP transport of Twisted's
+        return sock
     for _ in range(_DEEPEST):
         if isinstance(transport, socket.socket):
             return transport
@@ -46,6 +52,11 @@ def socket_of(transport: Any) -> Any:
         if transport is None:
             return None
     return None
+
+
+def _family_of(sock: Any) -> int:
+    """Return the family of a socket as a number; its ``family`` makes an enum, which takes longer."""
+    return int(_family_of_socket(sock) if isinstance(sock, socket.socket) else sock.family)
 
 
 def _handle(transport: Any) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 from twisted.internet.interfaces import ISystemHandle
 from zope.interface import implementer
 
-from esxiproxy.net.transport.interfaces import address_of
+from esxiproxy.net.transport.interfaces import repeated_address_of
 
 
 @implementer(ISystemHandle)
@@ -23,6 +23,7 @@ class ConnectedSocket:
     socket: socket.socket
     _peer: Any
     _host: Any
+    _no_delay: Any
 
     def getHandle(self) -> Any:
         return self.socket
@@ -31,17 +32,23 @@ class ConnectedSocket:
         return self._peer
 
     def getHost(self) -> Any:
-        return self._host or address_of(self.socket.family, self.socket.getsockname())
+        if self._host is None:
+            name = self.socket.getsockname()
+            self._host = repeated_address_of(_family_of(name), name)
+        return self._host
 
     def getTcpNoDelay(self) -> bool:
         return self._tcp() and bool(self.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
 
     def setTcpNoDelay(self, enabled: bool) -> None:
+        if enabled and self._no_delay:
+            return
         try:
             self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, enabled)
         except OSError:
             if self._tcp():
                 raise
+        self._no_delay = enabled
 
     def getTcpKeepAlive(self) -> bool:
         return bool(self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE))
@@ -52,6 +59,17 @@ class ConnectedSocket:
     def _tcp(self) -> bool:
         return self.socket.family != socket.AF_UNIX
 
+    def set_inherited(self, host: Any, no_delay: bool) -> None:
+        """Set what an accepted connection has from its port: the address of this end, and TCP_NODELAY."""
+        self._host, self._no_delay = host, no_delay
+
     def set_addresses(self, peer: Any, host: Any) -> None:
         """Set the addresses of the peer and of this end; None leaves an address unchanged."""
         self._peer, self._host = peer or self._peer, host or self._host
+
+
+def _family_of(name: Any) -> int:
+    """Return the family of a socket with this name.  ``socket.family`` makes an enum, which takes longer."""
+    if not isinstance(name, tuple):
+        return socket.AF_UNIX
+    return socket.AF_INET if len(name) == 2 else socket.AF_INET6

@@ -13,7 +13,7 @@ from twisted.internet.protocol import Protocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from esxiproxy.net.transport.interfaces import Loop, address_of, family_of
+from esxiproxy.net.transport.interfaces import Loop, family_of, repeated_address_of
 from esxiproxy.net.transport.stream import attach_protocol
 from esxiproxy.net.transport.tcp import TCPStream
 
@@ -92,7 +92,7 @@ class _Dial:
         if number:
             self.failIfNotConnected(getConnectError((number, os.strerror(number))))
             return
-        peer = address_of(self._family, self._name)
+        peer = repeated_address_of(self._family, self._name)
         self._socket = self._connector = None
         _connected(connector, sock, peer, self)
 

@@ -41,6 +41,8 @@ class EpollLoop:
         self._entries: dict[int, list[Any]] = {}
         """By descriptor: the stream, the events it waits for, and the turn in which it was registered."""
         self._turn = 0
+        self._soon: list[tuple[Any, BaseException | None]] = []
+        self._is_serving = False
         module = compiled()
         self._serve_compiled = None if module is None else module.serve
 
@@ -55,6 +57,7 @@ class EpollLoop:
         for _ in range(DISCONNECT_ROUNDS):  # a connector may have made a stream in this round
             for stream, _, _ in list(self._entries.values()):
                 self._lose(stream, CONNECTION_LOST, 0)
+            self._serve_soon()
         if self._epoll is not None:
             self._epoll.close()
             self._epoll = None
@@ -65,8 +68,37 @@ class EpollLoop:
     def doRead(self) -> None:
         """Serve the streams that are ready, until there are none or STREAMS_PER_TURN are served."""
         served = 0
-        while served < STREAMS_PER_TURN and (ready := self._ready()):
-            served += ready
+        self._is_serving = True
+        try:
+            while served < STREAMS_PER_TURN and (ready := self._ready()):
+                served += ready
+                if self._soon:
+                    self._serve_soon()
+        finally:
+            self._is_serving = False
+            if self._soon:
+                self.callLater(0, self._serve_soon)
+
+    def serve_soon(self, stream: Any, why: BaseException | None = None) -> None:
+        """End a stream for this reason, or without one call its doWrite, after the events of this turn.
+
+        A stream whose write buffer is empty closes without an event.
+        """
+        if not self._soon and not self._is_serving:
+            self.callLater(0, self._serve_soon)
+        self._soon.append((stream, why))
+
+    def _serve_soon(self) -> None:
+        soon, self._soon = self._soon, []
+        for stream, why in soon:
+            if why is None and stream.connected:
+                try:
+                    why = stream.doWrite()
+                except BaseException as error:
+                    _log.failure("a protocol raised an exception, its connection is closed")
+                    why = error
+            if why is not None:
+                self._lose(stream, why, 0)
 
     def _ready(self) -> int:
         """Serve each stream that is ready once, and return how many they were; 0 when none is left."""
@@ -129,7 +161,7 @@ class EpollLoop:
 
     def _lose(self, stream: Any, why: BaseException, read: int) -> None:
         """End one stream.  No exception may leave this method, or the reactor would end all streams."""
-        self.removeReader(stream)
+        self.remove(stream)
         try:
             if why is CONNECTION_DONE and read and IHalfCloseableDescriptor.providedBy(stream):
                 stream.readConnectionLost(_DONE)
@@ -154,6 +186,15 @@ class EpollLoop:
 
     def removeWriter(self, stream: Any) -> None:
         self._drop(stream, OUT)
+
+    def remove(self, stream: Any) -> None:
+        """Register a stream for nothing."""
+        fd = stream.fileno()  # -1 once it is closed
+        entry = self._entries.get(fd)
+        if entry is not None and entry[0] is stream:
+            entry[1] = 0
+            self._epoll.unregister(fd)
+            del self._entries[fd]
 
     def _want(self, stream: Any, bit: int) -> None:
         fd = stream.fileno()

@@ -38,12 +38,14 @@ DoReadResult = Any
 
 
 class Loop(Protocol):
-    """The loop of a stream: a reactor or an :class:`~esxiproxy.net.transport.epoll_loop.EpollLoop`."""
+    """The loop of a stream, an :class:`~esxiproxy.net.transport.epoll_loop.EpollLoop`."""
 
     def addReader(self, stream: Any) -> None: ...
     def removeReader(self, stream: Any) -> None: ...
     def addWriter(self, stream: Any) -> None: ...
     def removeWriter(self, stream: Any) -> None: ...
+    def remove(self, stream: Any) -> None: ...
+    def serve_soon(self, stream: Any, why: BaseException | None = None) -> None: ...
     def callLater(self, delay: float, call: Any, *args: Any) -> Any: ...
 
 
@@ -67,9 +69,17 @@ def address_of(family: int, name: Any) -> Any:
     if family == socket.AF_UNIX:
         return UNIXAddress(name or None)
     if family == socket.AF_INET6:
-        host = socket.getnameinfo(name, socket.NI_NUMERICHOST | socket.NI_NUMERICSERV)[0]
+        host = name[0]
+        if name[3]:
+            host = socket.getnameinfo(name, socket.NI_NUMERICHOST | socket.NI_NUMERICSERV)[0]
         return IPv6Address("TCP", host, *name[1:])
     return IPv4Address("TCP", *name)
+
+
+@lru_cache(maxsize=1024)
+def repeated_address_of(family: int, name: Any) -> Any:
+    """Return the same as ``address_of`` for a name of an upstream or of this end, of which there are few."""
+    return address_of(family, name)
 
 
 @lru_cache(maxsize=1024)

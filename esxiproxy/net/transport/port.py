@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import socket
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Protocol
@@ -41,6 +42,9 @@ _CONNECTION_ERRORS = frozenset(
 )
 """Errors of ``accept`` that concern the one new connection; the next one is accepted at once."""
 
+_STREAM = int(socket.SOCK_STREAM)
+_ANY = ("0.0.0.0", "::")
+
 _log = Logger()
 _last_logged: list[float] = []
 
@@ -77,6 +81,10 @@ class _Accepting:
 
     has_descriptors: Callable[[], bool] = staticmethod(lambda: True)
     gate: Gate | None = None
+    host: Any = None
+    """The local address of all connections, or None if the port is bound to every address."""
+    no_delay = False
+    """Whether accepted connections have TCP_NODELAY, which Linux passes on from the listening socket."""
 
     def doRead(self) -> None:
         for _ in range(ACCEPTS_PER_TURN):
@@ -88,7 +96,7 @@ class _Accepting:
             if self.gate is not None and not self.gate.may_accept():
                 return
             try:
-                sock, name = self.socket.accept()
+                fd, name = self.socket._accept()
             except BlockingIOError:
                 return
             except OSError as error:
@@ -97,7 +105,7 @@ class _Accepting:
                 self._pause_accepting(os.strerror(error.errno or 0))
                 return
             try:
-                self._accept(sock, name)
+                self._accept(socket.socket(self.addressFamily, _STREAM, 0, fd), name)
             except Exception:
                 _log.failure("an accepted connection could not be attached to its protocol, it is closed")
 
@@ -113,6 +121,7 @@ class _Accepting:
                 return
             owner = None if self.gate is None else self.gate.count_connection()
             stream = TCPStream(sock, protocol, self.loop, address, owner)
+            stream.set_inherited(self.host, self.no_delay)
         except BaseException:
             sock.close()
             if owner is not None:
@@ -137,6 +146,13 @@ class _Accepting:
 
 class TCPPort(_Accepting, tcp.Port):  # type: ignore[misc]
     """A TCP port."""
+
+    def startListening(self) -> None:
+        super().startListening()
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, True)
+        self.no_delay = True
+        host = self.getHost()
+        self.host = None if host.host in _ANY else host
 
 
 class UNIXPort(_Accepting, unix.Port):  # type: ignore[misc]

@@ -41,6 +41,7 @@ class Stream(ConnectedSocket):
         "_fast_path",
         "_host",
         "_loop",
+        "_no_delay",
         "_owner",
         "_peer",
         "_producer_paused",
@@ -73,6 +74,7 @@ class Stream(ConnectedSocket):
         self._write_buffer = WriteBuffer()
         self._loop, self._owner = loop, owner
         self._peer, self._host = peer, None
+        self._no_delay = False
         self._fast_path: FastPath | None = None
         if owner is not None:
             owner.transport = self
@@ -186,18 +188,24 @@ class Stream(ConnectedSocket):
     def loseConnection(self) -> None:
         raise NotImplementedError
 
+    def _write_soon(self) -> None:
+        """Let the loop call ``doWrite``, which continues closing: at once if nothing has to be written."""
+        if self._write_buffer.size or self.producer is not None:
+            self._start_writing()
+        else:
+            self._loop.serve_soon(self)
+
     def abortConnection(self) -> None:
         """Discard the write buffer and reset the connection.
 
-        The protocol's ``connectionLost`` is called in the next turn of the reactor.
+        The protocol's ``connectionLost`` is called when the events of this turn are served.
         """
         if not self.connected:
             return
         self._aborting = True
         self.connected = self._reading = False
-        self._loop.removeReader(self)
-        self._loop.removeWriter(self)
-        self._loop.callLater(0, self.connectionLost, Failure(ConnectionAborted()))
+        self._loop.remove(self)
+        self._loop.serve_soon(self, ConnectionAborted())
 
     def connectionLost(self, reason: Failure) -> None:
         """Close the socket, and notify the protocol and the owner; ignore a second call."""
@@ -207,8 +215,7 @@ class Stream(ConnectedSocket):
         producer, self.producer = self.producer, None
         if producer is not None:
             producer.stopProducing()
-        self._loop.removeReader(self)
-        self._loop.removeWriter(self)
+        self._loop.remove(self)
         self._write_buffer.clear()
         if self._aborting:
             _reset_on_close(self.socket)
@@ -227,8 +234,7 @@ class Stream(ConnectedSocket):
 
     def _give_up_socket(self) -> None:
         """Leave the loop without closing the socket, which another stream serves from now on."""
-        self._loop.removeReader(self)
-        self._loop.removeWriter(self)
+        self._loop.remove(self)
         self.connected, self.disconnected = False, True
         self.protocol = self._owner = None
 

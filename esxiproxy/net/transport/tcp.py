@@ -102,14 +102,14 @@ class TCPStream(Stream):
         if self.connected and not self.disconnecting:
             self.disconnecting = True
             self._reading = False
-            self._start_writing()
             self._stop_reading()
+            self._write_soon()
 
     def loseWriteConnection(self) -> None:
         """Write the buffered bytes, then send a FIN.  Reading continues."""
         if self.connected:
             self._half_closing = True
-            self._start_writing()
+            self._write_soon()
 
     def readConnectionLost(self, reason: Failure) -> None:
         """Handle the peer's FIN: close the connection, unless the protocol is an IHalfCloseableProtocol."""

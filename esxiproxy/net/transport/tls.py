@@ -50,7 +50,7 @@ class TLSStream(RecordStream):
         if self._handshaking and not self._write_buffer.size:
             self.abortConnection()
         self.disconnecting = True
-        self._start_writing()
+        self._write_soon()
 
     def loseWriteConnection(self) -> None:
         self.loseConnection()

@@ -54,7 +54,7 @@ class RecordStream(Stream):
         self, plain: Stream, protocol: Any, connection: SSL.Connection, resumption: Resumption | None = None
     ) -> None:
         super().__init__(plain.socket, protocol, plain._loop, plain._peer, plain._owner)
-        self._host = plain._host
+        self._host, self._no_delay = plain._host, plain._no_delay
         self._connection = connection
         self._resumption = resumption
         self._handshaking = True

@@ -24,7 +24,7 @@ from esxiproxy.core.identity_cache import IdentityCache
 from esxiproxy.core.proxy_protocol import encode_proxy_header
 from esxiproxy.core.routing import Destination, Principal, Route, Upstream
 from esxiproxy.core.session.connection_limits import ANONYMOUS_NAME, ConnectionLimits, client_network
-from esxiproxy.core.session.record import Kind
+from esxiproxy.core.session.record import CONSOLE, HTTP
 from esxiproxy.core.session.session import Session
 from esxiproxy.net.admission.admission import Admission
 from esxiproxy.net.admission.drains import ActiveDrains
@@ -117,7 +117,7 @@ class Gateway:
         Each authenticator and each router has ``decision_timeout`` seconds.  Raises a SessionError when the
         client is refused or a deadline expires.
         """
-        forwarded = session.kind is Kind.HTTP and self.forwards
+        forwarded = session.kind is HTTP and self.forwards
         if self._drains is not None and not forwarded and self._drains.may_refuse:
             await check_arrival(self._drains, session)
         await self.admission.take_arrival_slots(session, self.connection_limits)
@@ -129,7 +129,7 @@ class Gateway:
         forwarded = forwarded and not decision.upgrades_only
         if self._drains is not None and not forwarded and self._drains.current.has_own:
             await check_route(self._drains, session, route, self._connector)
-        if session.kind is Kind.HTTP and not forwarded:
+        if session.kind is HTTP and not forwarded:
             await self.admission.check_claims(route.claims)
             raise UpgradeRequired("only WebSocket connections are served here")
         await self.admission.take_decision_slots(session, route, limits)
@@ -150,7 +150,7 @@ class Gateway:
         All of them, and the look-up of names, have ``upstream_handshake_timeout`` seconds together.  Raises a
         SessionError.  If this fails or is cancelled, all slots are released and no connection is left.
         """
-        drains = self._drains if session.kind is Kind.CONSOLE else None
+        drains = self._drains if session.kind is CONSOLE else None
         if drains is not None:
             check_destination(drains, session, destination)
         if session.route is not None and session.route.acquire is not None:
@@ -232,7 +232,7 @@ class Gateway:
             session.dialled = dialled
         slot = await self.admission.take_connection_slot(session, candidate.host, limits)
         try:
-            if self._drains is not None and self._drains.current.has_own and session.kind is Kind.CONSOLE:
+            if self._drains is not None and self._drains.current.has_own and session.kind is CONSOLE:
                 check_address(self._drains, session, candidate)
             acquires = session.route is not None and session.route.acquire is not None
             if acquires and (moved := await self._acquire(session)) is not None:

@@ -1,23 +1,19 @@
-// Requests to the API of the portal.
+// The API of the portal.
 
-const TIMEOUT = 20000;
+import { Api } from "../../admin/page/requests.js";
 
-/** A request that failed. `status` is 0 if there was no answer; the message says what to do. */
-export class ApiError extends Error {
-  constructor(status, text) {
-    super(text);
-    this.status = status;
-  }
-}
+const api = new Api(new URL("/api/", location.origin), {
+  sentences: {
+    silent: (seconds) => `There was no answer for ${seconds} s.`,
+    unreachable: "The proxy cannot be reached.",
+    unreadable: "The answer of the proxy cannot be read.",
+    refused,
+  },
+  onLoginEnded: logIn,
+});
 
-/** Return the URL of a path of the API; parameters that are empty are left out. */
-export function address(path, parameters = {}) {
-  const url = new URL(`/api/${path}`, location.origin);
-  for (const [name, value] of Object.entries(parameters)) {
-    if (value !== "" && value !== null && value !== undefined) url.searchParams.set(name, value);
-  }
-  return url;
-}
+/** Return the URL of a path of the API. */
+export const address = (path, parameters) => api.address(path, parameters);
 
 /** Return the path of a machine in the API. */
 export function ofMachine(machine, rest = "") {
@@ -25,26 +21,16 @@ export function ofMachine(machine, rest = "") {
 }
 
 /** Return what a GET answers. Throws ApiError. */
-export function read(path, parameters) {
-  return request(address(path, parameters), { headers: { Accept: "application/json" } });
-}
+export const read = (path, parameters) => api.read(path, parameters);
 
 /**
  * Return what a GET answers that the page sends by itself, without a user: it does not extend the login. Throws
  * ApiError.
  */
-export function readByItself(path, parameters) {
-  return request(address(path, parameters), { headers: { Accept: "application/json", "X-Automatic-Request": "1" } });
-}
+export const readByItself = (path, parameters) => api.read(path, parameters, { "X-Automatic-Request": "1" });
 
 /** Return what a POST answers. Throws ApiError. */
-export function act(path, body = {}) {
-  return request(address(path), {
-    method: "POST",
-    headers: { Accept: "application/json", "Content-Type": "application/json" },
-    body: JSON.stringify(body),
-  });
-}
+export const act = (path, body) => api.act(path, body);
 
 /** Go to the login form, which leads back to this page. */
 export function logIn() {
@@ -52,22 +38,7 @@ export function logIn() {
   location.assign(here === "/" ? "/login" : `/login?next=${encodeURIComponent(here)}`);
 }
 
-async function request(url, options) {
-  let answer;
-  try {
-    answer = await fetch(url, { ...options, cache: "no-store", signal: AbortSignal.timeout(TIMEOUT) });
-  } catch (error) {
-    if (error.name === "TimeoutError") throw new ApiError(0, `There was no answer for ${TIMEOUT / 1000} s.`);
-    throw new ApiError(0, "The proxy cannot be reached.");
-  }
-  if (answer.status === 401) logIn();
-  const body = await answer.json().catch(() => null);
-  if (!answer.ok) throw new ApiError(answer.status, body?.error || sentence(answer.status));
-  if (body === null) throw new ApiError(answer.status, "The answer of the proxy cannot be read.");
-  return body;
-}
-
-function sentence(status) {
+function refused(status) {
   if (status === 401) return "The login has ended.";
   if (status === 403) return "You may not do this.";
   if (status === 503) return "The proxy cannot answer now. It is asked again.";

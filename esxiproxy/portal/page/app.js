@@ -2,14 +2,20 @@
 
 import { html, render, useEffect, useRef, useState } from "../../admin/page/library/htm-preact.js";
 import { count } from "../../admin/page/format.js";
+import { FIRST_SNAPSHOT, LiveStream } from "../../admin/page/live.js";
 import { Name, Sentence } from "../../admin/page/parts/name.js";
-import { act } from "./api.js";
-import { MachineStream } from "./live.js";
+import { act, address, readByItself } from "./api.js";
 import { useRoute } from "./route.js";
 import { MachineRow } from "./parts/machine.js";
 import { Search } from "./parts/search.js";
 
 const MESSAGE_TIME = 12000;
+const STREAM = {
+  address: (window) => address("events", window),
+  // Without a login the answer leads to the login form.
+  probe: () => readByItself("machines", { limit: 1 }),
+  service: "proxy",
+};
 
 /** Show the page in an element. */
 export function start(element) {
@@ -99,7 +105,7 @@ function Machines({ live, route, go, open, say }) {
   if (!found) return html`<p class="calm" id="machines" tabindex="-1">The machines are being read.</p>`;
   return html`<section aria-label="Virtual machines" aria-busy=${live.connection === "connecting"}>
     <ul class="machines" id="machines" tabindex="-1" ref=${list} onKeyDown=${moved}>
-      ${found.machines.map((machine) => html`<${MachineRow} key=${machine.id} ...${{ machine, open, say }} />`)}
+      ${found.keys.map((key) => html`<${MachineRow} key=${key} ...${{ machine: found.rows.get(key), open, say }} />`)}
     </ul>
     ${!found.matching && html`<p class="empty calm">${nothing(found, status, route)}</p>`}
     <${Steps} ...${{ found, route, go }} />
@@ -114,7 +120,7 @@ function nothing(found, status, route) {
 }
 
 function Steps({ found, route, go }) {
-  const { offset, machines, matching, total } = found;
+  const { offset, keys, matching, total } = found;
   const all = matching === total ? count(total) : `${count(matching)} of ${count(total)}`;
   const step = (to, name) => {
     const off = to < 0 || to >= matching || to === offset;
@@ -123,16 +129,16 @@ function Steps({ found, route, go }) {
   };
   const before = offset ? Math.max(0, offset - route.limit) : -1;
   return html`<nav class="steps" aria-label="Pages of the list">
-    <span role="status">${matching ? `${count(offset + 1)}–${count(offset + machines.length)} of ${all}` : `0 of ${count(total)}`}</span>
+    <span role="status">${matching ? `${count(offset + 1)}–${count(offset + keys.length)} of ${all}` : `0 of ${count(total)}`}</span>
     ${(offset > 0 || matching > route.limit) && html`${step(before, "Previous")} ${step(offset + route.limit, "Next")}`}
   </nav>`;
 }
 
 /** Return the newest snapshot of the stream, which shows the window of the route. */
 function useLive(route) {
-  const [snapshot, setSnapshot] = useState({ connection: "connecting", problem: "", status: null, window: null });
+  const [snapshot, setSnapshot] = useState(FIRST_SNAPSHOT);
   const stream = useRef(null);
-  if (!stream.current) stream.current = new MachineStream(setSnapshot);
+  if (!stream.current) stream.current = new LiveStream(setSnapshot, STREAM);
   useEffect(() => stream.current.show(route), [route]);
   return snapshot;
 }

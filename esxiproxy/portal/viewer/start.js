@@ -65,5 +65,6 @@ async function explain(machine) {
   }
   if (now.power !== "on") return { sentence: `The machine is ${now.power === "off" ? "powered off" : "suspended"}.`, isFinal: true };
   if (!now.connected) return { sentence: "The host of the machine is not connected to vCenter.", isFinal: false };
+  if (now.full) return { sentence: "All consoles of this machine are in use.", isFinal: false };
   return { sentence: "The console could not be opened now.", isFinal: false };
 }

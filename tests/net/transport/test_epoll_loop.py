@@ -8,7 +8,9 @@ import time
 
 import pytest
 from twisted.internet.epollreactor import EPollReactor
-from twisted.internet.error import ConnectionLost
+from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
+from twisted.internet.main import CONNECTION_DONE
+from twisted.logger import capturedLogs
 
 from esxiproxy.core.websocket.frames import FrameWalker
 from esxiproxy.net.transport import fast_path
@@ -267,3 +269,66 @@ def test_serve_rejects_invalid_arguments():
             serve(*arguments)
     with pytest.raises(OSError):
         serve(-1, {}, 0, print, print)
+
+
+class Ending(Greedy):
+    """A stream that notes its writes and its end."""
+
+    connected = True
+
+    def __init__(self, loop):
+        super().__init__(loop)
+        self.near.recv(1)
+        self.events = []
+
+    def doWrite(self):
+        self.events.append("write")
+        return self.result() if callable(self.result) else self.result
+
+    result = None
+
+    def connectionLost(self, reason):
+        self.events.append(reason.value)
+
+
+def test_a_stream_is_served_soon_after_the_events_of_the_turn(loop):
+    soon, busy = Ending(loop), Greedy(loop)
+    order = []
+
+    def read():
+        loop.serve_soon(soon)
+        order.append(list(soon.events))
+        busy.near.recv(1)
+
+    busy.doRead = read
+    loop.doRead()
+    assert order == [[]] and soon.events == ["write"]
+
+
+def test_a_stream_that_is_served_soon_may_end_or_raise(loop):
+    done, raising, aborted, closed = (Ending(loop) for _ in range(4))
+    done.result, raising.result, closed.connected = CONNECTION_DONE, [].pop, False
+    for stream in (done, raising, closed):
+        loop.serve_soon(stream)
+    loop.serve_soon(aborted, ConnectionAborted())
+    assert not done.events
+    with capturedLogs() as events:
+        loop._reactor.runUntilCurrent()
+    assert [type(event) for each in (done, raising, aborted) for event in each.events] == [
+        *(str, ConnectionDone),
+        *(str, IndexError),
+        ConnectionAborted,
+    ]
+    assert closed.events == []
+    assert [event["log_format"] for event in events] == [
+        "a protocol raised an exception, its connection is closed"
+    ]
+
+
+def test_the_end_of_the_loop_ends_streams_that_were_to_be_served_soon(loop):
+    stream = Ending(loop)
+    stream.result = CONNECTION_DONE
+    loop.remove(stream)
+    loop.serve_soon(stream)
+    loop._reactor.disconnectAll()
+    assert [type(event) for event in stream.events] == [str, ConnectionDone]

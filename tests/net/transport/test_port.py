@@ -13,7 +13,7 @@ from tests.net.transport.loop import Peer
 
 
 class Listening:
-    """A listening socket whose ``accept`` fails a given number of times and counts its calls."""
+    """A listening socket whose ``_accept`` fails a given number of times and counts its calls."""
 
     def __init__(self, sock, *numbers):
         self._socket, self.numbers, self.asked = sock, list(numbers), 0
@@ -21,11 +21,11 @@ class Listening:
     def __getattr__(self, name):
         return getattr(self._socket, name)
 
-    def accept(self):
+    def _accept(self):
         self.asked += 1
         if self.numbers:
             raise OSError(self.numbers.pop(0), "from the test")
-        return self._socket.accept()
+        return self._socket._accept()
 
 
 @pytest.fixture
@@ -172,3 +172,16 @@ def test_a_connection_that_cannot_be_served_is_closed_and_counts_no_more(ours, m
     ours.dial(port, Peer())
     ours.until(lambda: server.made or gate.held)
     assert gate.held == 1 and len(reasons) == 1
+
+
+def test_accepted_connections_have_no_delay_and_the_address_of_their_port(ours_plain):
+    """Neither needs a system call for each connection."""
+    peer = Peer()
+    client, _ = ours_plain.pair(server=peer)
+    assert peer.transport.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+    assert peer.transport.getHost() == client.transport.getPeer()
+    assert peer.transport._host is not None
+    peer.transport.setTcpNoDelay(False)
+    assert not peer.transport.getTcpNoDelay()
+    peer.transport.setTcpNoDelay(True)
+    assert peer.transport.getTcpNoDelay()

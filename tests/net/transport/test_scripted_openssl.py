@@ -33,6 +33,12 @@ class Loop:
     def callLater(self, _delay, call, *args):
         self.later.append((call, args))
 
+    def remove(self, stream):
+        self.reads.discard(stream), self.writes.discard(stream)
+
+    def serve_soon(self, stream, why=None):
+        self.later.append((stream.doWrite, ()) if why is None else (stream.connectionLost, (Failure(why),)))
+
     def run(self):
         later, self.later = self.later, []
         for call, args in later:
