@@ -139,7 +139,7 @@ class HttpDownstream:
 
     def _become_ready(self) -> None:
         self._flushing = False
-        self.flow.observer = None
+        self.flow.unobserve()
         held, self._held = self._held, b""
         self.flow.resume()
         self._on_ready(held)

@@ -161,8 +161,11 @@ class Exchange:
         except SessionError as error:
             self.fail(error, "client")
             return
-        if sent and self._upstream is not None:  # the rest of a request that has its answer is dropped
-            self._upstream.transport.write(sent)
+        if self._upstream is not None:  # the rest of a request that has its answer is dropped
+            if sent:
+                self._upstream.transport.write(sent)
+            if (body := self._forwarding.request_body) is not None:
+                self._client.flow.pass_on(body, self._upstream.flow)
         self._schedule_next_turn(
             "request", self._client.flow, self._forwarding.more_request, self._forward_request
         )
@@ -185,6 +188,11 @@ class Exchange:
         if self._over:
             return
         self._deadlines.response_progressed()
+        body = forwarding.response_body
+        if body is None or self._upstream is None or forwarding.is_event_stream:
+            pass
+        elif upstream.flow.pass_on(body, self._client.flow):
+            self._deadlines.response_passes_fast()
         self._schedule_next_turn(
             "answer",
             upstream.flow,
@@ -301,7 +309,7 @@ class Exchange:
             upstream.release()
             client.keep_idle(upstream)
         else:
-            upstream.flow.observer = None
+            upstream.flow.unobserve()
             upstream.abort()
 
     def _finish(self) -> None:
@@ -354,7 +362,7 @@ class Exchange:
         self._deadlines.end()
         if self._turns is not None:
             self._turns.clear()
-        client.flow.observer = None
+        client.flow.unobserve()
         for waiting in (self._admission, self._filtering):
             if waiting is not None:
                 waiting.cancel()

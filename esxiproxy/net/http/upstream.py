@@ -147,7 +147,7 @@ class HttpUpstream(SlotOwner, Protocol):
         """End the use by an exchange; close after ``keepalive_timeout`` without another one."""
         self.exchange = None
         self.reused = True
-        self.flow.observer = None
+        self.flow.unobserve()
         self.flow.resume()
         self._idle_since = self._clock.seconds()
         if "idle" not in self._timers:
