@@ -32,20 +32,20 @@ MAX_EMPTY = 8
 _PROTOCOL = b"HTTP/1."
 _NO_HTTP = "the upstream's answer is no HTTP/1.1"
 _END = re.compile(rb"\n\r?\n")
-_TEXT = rb"[^\x00\n\x0b\x0c\r]*"
+_TEXT = rb"[^\x00\n\x0b\x0c\r]*+"
 _VALUE = rb"(?:[^\x00\t-\r ]+(?:[ \t]+[^\x00\t-\r ]+)*)?"
-_TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
+_TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
 _STATUS_LINE = re.compile(rb"HTTP/1\.([0-9]) ([1-9][0-9][0-9])(?: (%b))?\r?\n" % _TEXT)
-_FIELD_LINES = re.compile(rb"(?:%b:%b\r?\n)*\r?\n" % (_TOKEN, _TEXT))
-_PLAIN_LINES = re.compile(rb"(?:%b: %b\r\n)*\r\n" % (_TOKEN, _TEXT))
+_FIELD_LINES = re.compile(rb"(?:%b:%b\r?\n)*+\r?\n" % (_TOKEN, _TEXT))
+_PLAIN_LINES = re.compile(rb"(?:%b: %b\r\n)*+\r\n" % (_TOKEN, _TEXT))
 _FIELD = re.compile(rb"\n(%b):[ \t]*(%b)" % (_TOKEN, _VALUE))
-_FOLD = re.compile(rb"\r?\n[ \t]+")
+_FOLD = re.compile(rb"\r?\n[ \t]++")
 _LENGTH = re.compile(rb"[0-9]{1,18}")
 _REMOVED_NAMES = (
     rb"connection|keep-alive|proxy-(?:authenticate|authorization|connection)|te|transfer-encoding|upgrade"
 )
 _NOTICED = re.compile(
-    rb"\n(content-(?:length|location|type)|date|location|set-cookie|x-request-id|%b):[ \t]*([^\r\n]*)"
+    rb"\n(content-(?:length|location|type)|date|location|set-cookie|x-request-id|%b):[ \t]*([^\r\n]*+)"
     % _REMOVED_NAMES
 )
 """The fields that are looked at when a response is read or passed on, in lower case."""
