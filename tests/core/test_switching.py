@@ -9,6 +9,7 @@ from esxiproxy.core.errors import UpstreamInvalid
 from esxiproxy.core.http.answer_head import AnswerHeadReader
 from esxiproxy.core.http.head import MAX_HEAD
 from esxiproxy.core.http.head_writer import request_head
+from esxiproxy.core.websocket import handshake
 from esxiproxy.core.websocket.handshake import (
     Upgrade,
     accept_value,
@@ -127,8 +128,11 @@ def accepted_slowly(octets, key):
         (b"Server: esx\r\n", b"", True),
         (b"Sec-WebSocket-Protocol: binary\r\n", b"", True),
         (b"Sec-WebSocket-Accept: ACCEPT", b"sec-websocket-accept:ACCEPT", True),
-        (b"Server: esx", b"X-Copy: ACCEPT", True),
-        (b"Server: esx", b"Keep-Alive: 5\r\nContent-Type: a", True),
+        (b"Server: esx", b"SERVER: esx\r\nDate: Sun, 29 Nov 2026 19:00:00 GMT", True),
+        (b"Server: esx", b"Server: ACCEPT", True),
+        (b"ACCEPT\r\n", b"ACCEPT \t\r\n", True),
+        (b"Server: esx", b"X-Copy: ACCEPT", False),
+        (b"Server: esx", b"Keep-Alive: 5", False),
         (b"Protocol: binary", b"Protocol: other", False),
         (b"Upgrade: websocket\r\n", b"", False),
         (b"ACCEPT", b"ACCEPTA", False),
@@ -139,6 +143,8 @@ def accepted_slowly(octets, key):
         (b"Server: esx", b"Content-Length: 0", False),
         (b"Server: esx", b"Set-Cookie: a=b", False),
         (b"Server: esx", b"Location: /", False),
+        (b"Server: esx", b"X-Auth-Token: a", False),
+        (b"Server: esx", b" Server: esx", False),
         (b"Server: esx", b"Server: \x00", False),
         (b"Server: esx", b"Server: " + b"e" * 1024, False),
         (b"\r\n\r\n", b"\r\n", False),
@@ -160,3 +166,36 @@ def test_what_was_offered_is_checked_for_each_101():
     octets = ANSWER.replace(b"ACCEPT", accept_value(KEYS[0]))
     assert read_acceptance(octets, KEYS[0], (b"binary",)) is not None
     assert read_acceptance(octets, KEYS[0], ()) is None
+
+
+@pytest.mark.parametrize("name", [b"Sec-WebSocket-Accept", b"SEC-WEBSOCKET-ACCEPT"])
+@pytest.mark.parametrize(
+    "field", [b"Server: ACCEPT\r\n", b"X: ACCEPT\r\n", b"X-Sec-WebSocket-Accept: ACCEPT\r\n"]
+)
+@pytest.mark.parametrize("is_first", [True, False])
+def test_the_right_value_in_another_field_accepts_nothing(name, field, is_first):
+    other = name + b": " + accept_value(b"AAAAAAAAAAAAAAAAAAAAAA==") + b"\r\n"
+    lines = field + other if is_first else other + field
+    octets = ANSWER.replace(b"Sec-WebSocket-Accept: ACCEPT\r\n", lines).replace(
+        b"ACCEPT", accept_value(KEYS[0])
+    )
+    assert accept_value(KEYS[0]) in octets and read_acceptance(octets, KEYS[0], (b"binary",)) is None
+
+
+@pytest.mark.parametrize(
+    ("line", "offered"),
+    [
+        (b"Set-Cookie: s=SECRET", ()),
+        (b"SET-COOKIE: s=SECRET", ()),
+        (b"X-Auth-Token: SECRET", ()),
+        (b"Sec-WebSocket-Extensions: SECRET", ()),
+        (b"Server: esx", (b"binary", b"token.SECRET")),
+    ],
+)
+def test_no_secret_is_remembered(monkeypatch, line, offered):
+    seen = []
+    monkeypatch.setattr(handshake, "_remembered", lambda *parts: seen.append(parts))
+    for each, names in ((line, offered), (b"Server: esx", ())):
+        octets = ANSWER.replace(b"Server: esx", each).replace(b"ACCEPT", accept_value(KEYS[0]))
+        assert read_acceptance(octets, KEYS[0], names) is None
+    assert len(seen) == 1 and "SECRET" not in repr(seen)

@@ -53,6 +53,14 @@ _NOT_PASSED = NEVER_DOWNSTREAM | _RESPONSE_OWN
 _SOME_KEY = b"AAAAAAAAAAAAAAAAAAAAAA=="
 _MAX_REMEMBERED = 1024
 """Maximum size in bytes of a 101 that is remembered."""
+_USUAL_LINE = rb"(?i:connection|date|sec-websocket-protocol|server|upgrade|via):[^\r\n]*+\r\n"
+_USUAL_SWITCHING = re.compile(
+    rb"(HTTP/1\.1 101[^\r\n]*+\r\n(?:%b)*+(?i:sec-websocket-accept):[ \t]*+)([^\r\n\t ]++)"
+    rb"([ \t]*+\r\n(?:%b)*+)" % (_USUAL_LINE, _USUAL_LINE)
+)
+"""A 101 that is remembered.  It has no field in which an upstream may send a secret."""
+_USUAL_SUBPROTOCOLS = frozenset({b"base64", BINARY, b"uint8utf8", b"vmware-vvc"})
+"""The subprotocols of consoles.  Some clients of other servers send a token as one."""
 _NO_BODY = [b"0"]
 _BRIDGE = Subprotocol.BRIDGE
 
@@ -192,14 +200,14 @@ def read_switching(octets: bytes) -> tuple[Fields, bytes] | None:
 def read_acceptance(octets: bytes, key: bytes, offered: tuple[bytes, ...]) -> tuple[Acceptance, bytes] | None:
     """Return the acceptance in a whole 101, and the bytes behind it, if it is like one that was read before.
 
-    The answers of an upstream differ in their Sec-WebSocket-Accept alone, so everything else in them is
+    The usual answers of an upstream differ in their Sec-WebSocket-Accept alone, so everything else in them is
     checked once.  Return None for every other response: ``read_switching`` reads it.
     """
     end = octets.find(b"\r\n\r\n", 0, _MAX_REMEMBERED)
-    before, value, after = octets[: end + 2].partition(accept_value(key))
-    if end < 0 or not value or octets.find(b"ookie", 0, end) >= 0:
+    match = _USUAL_SWITCHING.fullmatch(octets, 0, end + 2) if end > 0 else None
+    if match is None or match[2] != accept_value(key) or not _USUAL_SUBPROTOCOLS.issuperset(offered):
         return None
-    acceptance = _remembered(before, after, offered)
+    acceptance = _remembered(match[1], match[3], offered)
     return None if acceptance is None else (acceptance, octets[end + 4 :])
 
 
