@@ -122,6 +122,10 @@ def test_the_body_of_a_request_is_passed_on():
     assert found.take_request(b" /") == b"" and found.trailing_data == b"GET /"
     found, sent = forwarding(*POST, b"Expect: 100-continue", body=b"a")
     assert sent == b"a" and not found.expects_continue, "its body is on the way"
+    found, sent = forwarding(
+        b"POST / HTTP/1.1", b"Transfer-Encoding: chunked", b"Expect: 100-continue", body=b"5"
+    )
+    assert not sent and not found.expects_continue, "its first chunk is on the way"
     for line, fields in ((b"GET / HTTP/1.0", POST[1:]), (b"GET / HTTP/1.1", [b"Content-Length: 0"])):
         assert not forwarding(line, *fields, b"Expect: 100-continue")[0].expects_continue
     asked = (b"POST / HTTP/1.1", b"Transfer-Encoding: chunked")

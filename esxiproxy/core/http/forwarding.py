@@ -154,7 +154,7 @@ class Forwarding:
             self.trailing_data += octets
             return b""
         sent = body.take(octets)
-        if body.octets or body.is_complete:
+        if octets:
             self.expects_continue = False
         if body.is_invalid:
             body.take(b"")

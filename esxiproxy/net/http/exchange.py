@@ -164,7 +164,8 @@ class Exchange:
         if self._upstream is not None:  # the rest of a request that has its answer is dropped
             if sent:
                 self._upstream.transport.write(sent)
-            if (body := self._forwarding.request_body) is not None:
+            body = self._forwarding.request_body
+            if body is not None and not self._forwarding.expects_continue:
                 self._client.flow.pass_on(body, self._upstream.flow)
         self._schedule_next_turn(
             "request", self._client.flow, self._forwarding.more_request, self._forward_request

@@ -256,6 +256,23 @@ def test_a_slow_upload_is_refused_and_a_fast_one_is_not(exchange, way):
     assert scene.record.status == 408 and scene.record.octets_up == len(body)
 
 
+EXPECTING = get(b"/", b"Content-Length: 10000000", b"Expect: 100-continue", method=b"PUT")
+
+
+def test_a_body_that_does_not_wait_for_a_100_is_an_upload_as_others(exchange, way, fast):
+    scene = exchange(response_timeout=8, min_body_rate=100)
+    scene.client.transport.write(EXPECTING)
+    scene.until(lambda: scene.host.got)
+    scene.settle()
+    assert not fast
+    scene.pass_time(1)
+    scene.pass_time(30, lambda: scene.client.transport.write(b"x" * 5000))
+    assert not scene.recorder.records, "the upstream's time has not begun"
+    assert (scene.streams[0] in fast) == (way == "compiled")
+    scene.pass_time(21, lambda: scene.client.transport.write(b"x"))
+    assert scene.record.status == 408 and scene.record.octets_up > 150_000
+
+
 def test_a_response_whose_client_does_not_read_is_held_back(exchange, way, monkeypatch):
     """The proxy holds what one event reads on top of the high-water mark, and ends the exchange in time."""
     scene = exchange(stall_timeout=30)
