@@ -256,7 +256,7 @@ KEYS = (
         EVERYWHERE,
         DURATION,
         "60s",
-        "HTTP: time for the upstream to send the next part of a response.",
+        "HTTP: time for the upstream to send the next part of a response; a head is one part.",
     ),
     Key("max_body", PROXY + LISTENER, SIZE_OR_OFF, "off", "HTTP: maximum size of a request body."),
     Key(

@@ -157,6 +157,11 @@ class AnswerHeadReader:
         self.started = False
 
     @property
+    def has_part(self) -> bool:
+        """Whether a part of the next head has arrived."""
+        return bool(self._buffer)
+
+    @property
     def rest(self) -> bytes:
         """The bytes behind the last head: the body's, or after a 101 the first frames."""
         return bytes(self._buffer)

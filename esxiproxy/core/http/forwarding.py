@@ -40,6 +40,8 @@ class Forwarding:
         whether the request is complete, the response's head was sent to the client, the response is complete.
     ``response_started``
         whether the upstream has sent any byte for this request.
+    ``continues_head``
+        whether the upstream's last bytes have neither begun a head of its answer nor completed one.
     ``delimited``
         whether the client detects an incomplete response by its framing, without the end of the connection.
     ``trailing_data``
@@ -66,6 +68,7 @@ class Forwarding:
     _filter: AnswerFilter | None = None
     _held: HeldAnswer | None = None
     _made = b""
+    continues_head = False
     _changed_octets = 0
     _upstream_ended = False
 
@@ -138,7 +141,7 @@ class Forwarding:
         """
         self._rewriter, self._more, self._filter = rewriter, more, answer_filter
         if self.response_started or self._upstream_ended:
-            self.response_started = self._upstream_ended = False
+            self.response_started = self._upstream_ended = self.continues_head = False
             self._reader = self._held = None
         return request_head(self._head.method, target, fields)
 
@@ -224,8 +227,10 @@ class Forwarding:
             if (whole := take_whole_head(octets, bodiless)) is not None:
                 return self._take_final(*whole)
             self._reader = reader = AnswerHeadReader(bodiless)
+        self.continues_head = reader.has_part
         reader.feed(octets)
         while (head := reader.take()) is not None:
+            self.continues_head = False
             if head.status >= 200:
                 self._reader = None
                 return self._take_final(head, reader.rest)

@@ -26,8 +26,9 @@ class HttpDeadlines:
         window in which its connection was paused does not count.
     ``response_timeout``
         The request is complete, or the client waits for a 100 (Continue).  The upstream may send nothing for
-        this time.  The time in which the upstream is not read does not count.  It is off for event streams of
-        the portal.
+        this time.  The further bytes of a head that stays incomplete do not count as sent: each head has this
+        time from its first byte.  The time in which the upstream is not read does not count.  It is off for
+        event streams of the portal.
     ``stall_timeout``
         The client is not read, since its body exceeds the buffer and there is no upstream yet.
 
@@ -45,15 +46,14 @@ class HttpDeadlines:
         self._answer_check: IDelayedCall | None = None
         self._answer_check_at = 0.0
         self._response_progressed_at = 0.0
-        self._is_answer_due = False
-        self._never_expires = False
+        self._is_request_over = self._is_answer_due = self._never_expires = False
         self._was_paused = False
         self._octets_before = 0
 
     def begin(self, forwarding: Forwarding, session: Session, fail: Callable[[SessionError], None]) -> None:
         """Begin an exchange; ``fail`` is called when one of its deadlines has expired."""
         self._forwarding, self._session, self._fail = forwarding, session, fail
-        self._is_answer_due = self._never_expires = False
+        self._is_request_over = self._is_answer_due = self._never_expires = False
 
     def end(self) -> None:
         """End the exchange."""
@@ -71,24 +71,29 @@ class HttpDeadlines:
         """Note that the request's head was written to the upstream."""
         if self._timers is not None:
             self._timers.disarm("held")
-        if self._forwarding is not None and self._forwarding.request_complete:
-            self._expect_answer()
-        else:
-            self.request_progressed()
+        self._is_request_over = self._is_answer_due = False
+        self.request_progressed()
 
     def request_progressed(self) -> None:
-        """Note that bytes were received from the client, or may be from now on."""
+        """Note that bytes were received from the client, or may be from now on.
+
+        Bytes behind the request change nothing.
+        """
         forwarding = self._forwarding
-        if forwarding is None:
+        if forwarding is None or self._is_request_over:
             return
         if forwarding.request_complete:
+            self._is_request_over = True
             if self._timers is not None:
                 self._timers.disarm("rate")
             self._expect_answer()
         elif forwarding.expects_continue:
-            self._expect_answer()
-        elif self._timers is None or "rate" not in self._timers:
-            self._arm_rate()
+            if not self._is_answer_due:
+                self._expect_answer()
+        else:
+            self._is_answer_due = False
+            if self._timers is None or "rate" not in self._timers:
+                self._arm_rate()
 
     def response_progressed(self) -> None:
         """Note that bytes were received from the upstream, or that it is read again."""
@@ -96,9 +101,8 @@ class HttpDeadlines:
 
     def response_passes_fast(self) -> None:
         """Note that the fast path forwards the response, and begin to check whether bytes pass."""
-        if self._session is not None and self._answer_check is not None and self._is_answer_due:
-            step = self._session.limits.response_timeout / CHECKS_PER_TIMEOUT
-            self._arm_answer_check(min(self._answer_check_at, self._clock.seconds() + step))
+        if self._is_answer_due:
+            self._watch_answer(self._answer_check_at)
 
     def client_paused(self) -> None:
         """Note that the client is not read, so that its rate is not judged in this window."""
@@ -151,7 +155,16 @@ class HttpDeadlines:
             return
         self._response_progressed_at = now = self._clock.seconds()
         self._is_answer_due = True
-        due = now + self._session.limits.response_timeout
+        self._watch_answer(now + self._session.limits.response_timeout)
+
+    def _watch_answer(self, due: float) -> None:
+        """Check at ``due`` whether the upstream has sent bytes, and earlier if the fast path may forward them."""
+        forwarding, session = self._forwarding, self._session
+        if forwarding is None or session is None:
+            return
+        if (body := forwarding.response_body) is not None:
+            body.heard = False
+            due = min(due, self._clock.seconds() + session.limits.response_timeout / CHECKS_PER_TIMEOUT)
         if self._answer_check is None or due < self._answer_check_at:
             self._arm_answer_check(due)
 
@@ -171,19 +184,13 @@ class HttpDeadlines:
         forwarding, session, fail = self._forwarding, self._session, self._fail
         if forwarding is None or session is None or fail is None or not self._is_answer_due:
             return
-        if not forwarding.request_complete and not forwarding.expects_continue:
-            self._is_answer_due = False  # the client sends its body
-            return
         limit = session.limits.response_timeout
         body, now = forwarding.response_body, self._clock.seconds()
         if self._flow.blocked or (body is not None and body.heard):
             self.response_progressed()
         due = self._response_progressed_at + limit
-        if due > now and body is not None:
-            body.heard = False
-            self._arm_answer_check(min(due, now + limit / CHECKS_PER_TIMEOUT))
-        elif due > now:
-            self._arm_answer_check(due)
+        if due > now:
+            self._watch_answer(due)
         else:
-            silent = f"the upstream sent nothing for {limit:g} s"
-            fail(UpstreamTimeout(silent, timeout="response_timeout"))
+            sent = "no whole head of its answer" if forwarding.continues_head else "nothing"
+            fail(UpstreamTimeout(f"the upstream sent {sent} for {limit:g} s", timeout="response_timeout"))

@@ -188,7 +188,8 @@ class Exchange:
         self._forward_response(sent)
         if self._over:
             return
-        self._deadlines.response_progressed()
+        if not forwarding.continues_head:
+            self._deadlines.response_progressed()
         body = forwarding.response_body
         if body is None or self._upstream is None or forwarding.is_event_stream:
             pass

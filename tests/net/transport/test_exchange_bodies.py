@@ -273,6 +273,26 @@ def test_a_body_that_does_not_wait_for_a_100_is_an_upload_as_others(exchange, wa
     assert scene.record.status == 408 and scene.record.octets_up > 150_000
 
 
+def test_response_timeout_begins_anew_when_a_request_ends_after_an_early_response(exchange, way):
+    scene = exchange(response_timeout=80)
+    scene.client.transport.write(get(b"/", b"Content-Length: 5", method=b"PUT") + b"abc")
+    scene.until(lambda: scene.host.got)
+    scene.host.transport.write(b"HTTP/1.1 200 OK\r\nContent-Length: 10000000\r\n\r\n" + b"x" * 100_000)
+    scene.until(lambda: len(scene.client.got) > 100_000)
+    scene.host.transport.write(b"x" * 1000)
+    scene.settle()
+    scene.pass_time(2)
+    scene.client.transport.write(b"de")
+    scene.settle()
+    scene.pass_time(70)
+    scene.host.transport.write(b"x")
+    scene.settle()
+    scene.pass_time(79)
+    assert not scene.recorder.records
+    scene.pass_time(12)
+    assert scene.record.error == "UpstreamTimeout" and scene.record.octets_down == 101_001
+
+
 def test_a_response_whose_client_does_not_read_is_held_back(exchange, way, monkeypatch):
     """The proxy holds what one event reads on top of the high-water mark, and ends the exchange in time."""
     scene = exchange(stall_timeout=30)
