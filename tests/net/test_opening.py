@@ -358,12 +358,23 @@ def test_a_101_with_an_unoffered_choice_is_502(extra):
     assert status(scene.client.received) == 502 and scene.host.ended == "aborted"
 
 
-def test_an_upstream_that_disconnects_without_a_response_is_502():
+@pytest.mark.parametrize(
+    ("sent", "said"),
+    [
+        (b"", "without an answer"),
+        (b"HTTP/1.1 101 Sw", "before the answer was complete"),
+        (b"HTTP/1.1 103 Early Hints\r\n\r\n", "before the answer was complete"),
+    ],
+)
+def test_an_upstream_that_disconnects_without_a_response_is_502(sent, said):
     scene = Scene()
     asked(scene)
+    scene.host.send(sent)
+    scene.pump()
     scene.host.close()
     scene.pump()
     assert status(scene.client.received) == 502
     scene.client.close()
     scene.pump()
     assert scene.record.error == "UpstreamLost"
+    assert scene.record.detail == f"the upstream ended the connection {said}"

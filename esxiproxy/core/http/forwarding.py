@@ -217,6 +217,8 @@ class Forwarding:
             return self._judge(held, b"")
         if not clean:
             raise UpstreamLost("the upstream's connection was reset before the answer was complete")
+        if self.response_started:
+            raise UpstreamLost("the upstream ended the connection before the answer was complete")
         raise UpstreamLost("the upstream ended the connection without an answer")
 
     def _take_heads(self, octets: bytes) -> bytes:

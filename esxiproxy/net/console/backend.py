@@ -259,6 +259,8 @@ class Backend(SlotOwner, Leg, WebSocketClientProtocol):
             explained = self._tls.explain(reason.value)
             if explained is not None:
                 return explained
+        if self._reader is not None and self._reader.started:
+            return UpstreamLost("the upstream ended the connection before the answer was complete")
         return UpstreamLost("the upstream ended the connection without an answer")
 
 
