@@ -220,6 +220,26 @@ def test_additional_fields_are_sent_but_do_not_frame():
 
 
 @pytest.mark.parametrize(
+    ("answer", "more", "asked", "connection"),
+    [
+        (OK + SIZED, [b"close"], (), b"close"),
+        (OK + SIZED, [b"Close"], CLOSING, b"Close"),
+        (OK + SIZED, [b"keep-alive"], (), b"keep-alive"),
+        (OK + SIZED, [b"keep-alive, x"], CLOSING, b"x, close"),
+        (OK, [b"x", b"X,, close"], (), b"x, close"),
+        (b"HTTP/1.1 426 X\r\nUpgrade: h2c\r\n" + SIZED, [], CLOSING, b"Upgrade, close"),
+        (b"HTTP/1.1 426 X\r\nUpgrade: h2c\r\n" + SIZED, [b"close"], (), b"Upgrade, close"),
+    ],
+)
+def test_an_answer_has_one_connection(answer, more, asked, connection):
+    found, _ = forwarding(*asked, more=tuple((b"connection", value) for value in more))
+    head = found.take_answer(answer + b"\r\nok").partition(b"\r\n\r\n")[0]
+    lines = [line for line in head.split(b"\r\n") if line.lower().startswith(b"connection:")]
+    assert lines == [b"Connection: " + connection]
+    assert found.closing == (b"close" in connection.lower())
+
+
+@pytest.mark.parametrize(
     "answer",
     [
         b"Location: http://u/x\r\nContent-Location: http://u/y\r\nSet-Cookie: a; Domain=u\r\n" + SIZED,

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from esxiproxy.core.errors import RouteNotFound, UpgradeRefused, UpstreamRefused
+from esxiproxy.core.errors import AccessDenied, RouteNotFound, UpgradeRefused, UpstreamRefused
 from esxiproxy.core.http.head import HeadReader
 from esxiproxy.core.http.refusal import refusal
 from esxiproxy.core.http.request import Request
@@ -55,3 +55,13 @@ def test_the_refusal_of_an_upstream_is_passed_on():
     error = UpgradeRefused(404, b"Not Found", ((b"Content-Type", b"text/html"),), b"<p>no</p>")
     fields, body = answer(error, b"application/json")
     assert (fields[b"content-type"], body) == (b"text/html", b"<p>no</p>")
+
+
+@pytest.mark.parametrize("value", [b"close", b"Keep-Alive"])
+def test_a_refusal_has_one_connection(value):
+    error = AccessDenied("no", status=401)
+    error.fields = ((b"connection", value),)
+    read = HeadReader().feed(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+    request = Request("0123456789abcdef", "l", PeerAddress("198.51.100.7", 1), True, read[0])
+    assert refusal(error, request).lower().count(b"\r\nconnection: close\r\n") == 1
+    assert refusal(error, request).lower().count(b"\r\nconnection:") == 1

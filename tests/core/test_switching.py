@@ -199,3 +199,13 @@ def test_no_secret_is_remembered(monkeypatch, line, offered):
         octets = ANSWER.replace(b"Server: esx", each).replace(b"ACCEPT", accept_value(KEYS[0]))
         assert read_acceptance(octets, KEYS[0], names) is None
     assert len(seen) == 1 and "SECRET" not in repr(seen)
+
+
+def test_the_fields_of_a_plugin_do_not_change_what_was_negotiated():
+    octets = ANSWER.replace(b"ACCEPT", accept_value(KEYS[0]))
+    acceptance = read_acceptance(octets, KEYS[0], (b"binary",))[0]
+    cookie = (b"Set-Cookie", b"a=b")
+    more = (cookie, (b"connection", b"close"), (b"Upgrade", b"h2c"), (b"sec-websocket-protocol", b"x"))
+    assert switching_head(UPGRADE, acceptance, "id", more) == switching_head(
+        UPGRADE, acceptance, "id", (cookie,)
+    )

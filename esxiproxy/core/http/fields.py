@@ -162,6 +162,25 @@ def upgrade_fields(fields: Fields, status: int) -> list[tuple[bytes, bytes]]:
     return [(name, value) for name, value in fields if status == 426 and name.lower() == b"upgrade"]
 
 
+def one_connection(fields: list[tuple[bytes, bytes]], closing: bool) -> list[tuple[bytes, bytes]]:
+    """Return the fields with one Connection, which has the options of all of them.
+
+    ``closing`` is whether it also has ``close``, which leaves no connection to be kept alive.
+    """
+    options: dict[bytes, bytes] = {}
+    others = []
+    for field in fields:
+        if field[0].lower() == b"connection":
+            for option in filter(None, (each.strip(b" \t") for each in field[1].split(b","))):
+                options.setdefault(option.lower(), option)
+        else:
+            others.append(field)
+    if closing:
+        options.pop(b"keep-alive", None)
+        options.setdefault(b"close", b"close")
+    return [*others, (b"Connection", b", ".join(options.values()))] if options else others
+
+
 def session_field(session: str) -> list[tuple[bytes, bytes]]:
     """Return the field with the session's id."""
     return [(b"X-Request-ID", session.encode("ascii"))]

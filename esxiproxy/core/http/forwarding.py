@@ -14,6 +14,7 @@ from esxiproxy.core.http.answer_filter import AnswerFilter, HeldAnswer, changed_
 from esxiproxy.core.http.answer_head import AnswerHead, AnswerHeadReader, Framing, take_whole_head
 from esxiproxy.core.http.body import Body, FixedBody
 from esxiproxy.core.http.chunked_body import ChunkedBody
+from esxiproxy.core.http.fields import one_connection
 from esxiproxy.core.http.head import Fields, RequestHead, tokens
 from esxiproxy.core.http.head_writer import answer_head, request_head
 from esxiproxy.core.http.message import LazyRewriter, forwarded_answer, plain_answer, trailer_fields
@@ -314,8 +315,9 @@ class Forwarding:
         octets = None if self._more else plain_answer(head, self._session, framing)
         if octets is None:
             assert self._rewriter is not None, "the answer comes after the request"
-            fields = forwarded_answer(head, self._rewriter, self._session)
-            octets = self._written(head, [*fields, *self._more], framing)
+            fields = [*forwarded_answer(head, self._rewriter, self._session), *self._more]
+            fields = one_connection(fields, self.closing)
+            octets = self._written(head, fields, _CONNECTION_LINES[chunked, False])
         self.status = status
         self.delimited = head.has_length or not self._is_old
         self.is_event_stream = head.is_event_stream

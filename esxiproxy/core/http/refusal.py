@@ -8,7 +8,7 @@ from http import HTTPStatus
 
 from esxiproxy.core.errors import AccessDenied, SessionError, UpgradeRefused
 from esxiproxy.core.http.date import date_field
-from esxiproxy.core.http.fields import response_fields, session_field, upgrade_fields
+from esxiproxy.core.http.fields import one_connection, response_fields, session_field, upgrade_fields
 from esxiproxy.core.http.request import Request
 from esxiproxy.core.http.via import PSEUDONYM
 
@@ -50,7 +50,9 @@ def refusal(error: SessionError, request: Request) -> bytes:
     fields.append((b"Proxy-Status", _proxy_status(error)))
     if not bodiless:  # RFC 9110 8.6
         fields.append((b"Content-Length", str(len(body)).encode()))
-    fields.append((b"Connection", b"Upgrade, close" if upgrades else b"close"))
+    if upgrades:
+        fields.append((b"Connection", b"Upgrade"))
+    fields = one_connection(fields, closing=True)
     lines = [
         b"HTTP/1.1 %d %b" % (error.status_code, reason),
         *(name + b": " + value for name, value in fields),

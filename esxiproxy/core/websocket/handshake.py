@@ -268,7 +268,7 @@ def check_refusal(status: int, fields: Fields, view: ResponseRewriter) -> None:
 def switching_head(upgrade: Upgrade, acceptance: Acceptance, session: str, more: Fields = ()) -> bytes:
     """Return the proxy's 101 to the client.
 
-    It has the chosen subprotocol, the end-to-end fields, the session's id and the fields ``more``.
+    It has the chosen subprotocol, the end-to-end fields, the session's id and the end-to-end fields ``more``.
     """
     own = _ACCEPTED + accept_value(upgrade.key) + b"\r\n"
     if acceptance.subprotocol in upgrade.subprotocols:
@@ -276,7 +276,8 @@ def switching_head(upgrade: Upgrade, acceptance: Acceptance, session: str, more:
     passed = acceptance.lines
     if passed is None:
         passed = _lines(end_to_end(acceptance.fields, _NOT_PASSED))
-    return b"%b%bVia: %b\r\nX-Request-ID: %b\r\n%b\r\n" % (own, passed, via(), session.encode(), _lines(more))
+    added = _lines(end_to_end(more, _NOT_PASSED)) if more else b""
+    return b"%b%bVia: %b\r\nX-Request-ID: %b\r\n%b\r\n" % (own, passed, via(), session.encode(), added)
 
 
 def _lines(fields: Iterable[tuple[bytes, bytes]]) -> bytes:

@@ -158,7 +158,7 @@ class HttpDeadlines:
         self._watch_answer(now + self._session.limits.response_timeout)
 
     def _watch_answer(self, due: float) -> None:
-        """Check at ``due`` whether the upstream has sent bytes, or earlier if the fast path may forward them."""
+        """Check at ``due`` whether the upstream has sent bytes; earlier if the fast path may forward them."""
         forwarding, session = self._forwarding, self._session
         if forwarding is None or session is None:
             return
