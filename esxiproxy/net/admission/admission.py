@@ -224,15 +224,22 @@ class Admission:
         Raises LimitReached or StateUnavailable.
         """
         request = session.request if session is not None and session.kind is HTTP else None
-        name, names = "", tuple[str, ...]()
-        if claims := limits.on_dial(host, request):
-            self._connections += 1
-            name = f"{self._state.instance_id} connection {self._connections}"
-            names = tuple(claim.name for claim in claims)
-            queue = limits.queue_timeout or (_CLOSE_TIMEOUT if self._idle.has(names) else None)
-            last = request is not None
-            full = await self._take(name, claims, queue, lambda full: self._idle.close_one(full.name), last)
-            self._check_taken(full)
+        claims = limits.on_dial(host, request)
+        if not claims:
+            return self.count_connection(session, host)
+        self._connections += 1
+        name = f"{self._state.instance_id} connection {self._connections}"
+        names = tuple(claim.name for claim in claims)
+        queue = limits.queue_timeout or (_CLOSE_TIMEOUT if self._idle.has(names) else None)
+        last = request is not None
+        full = await self._take(name, claims, queue, lambda full: self._idle.close_one(full.name), last)
+        self._check_taken(full)
+        return self.count_connection(session, host, name, names)
+
+    def count_connection(
+        self, session: Session | None, host: str, name: str = "", names: tuple[str, ...] = ()
+    ) -> Slot:
+        """Return the slot of a connection to this IP address, whose claims are taken or which has none."""
         address = canonical(host)
         self.connections[address] = self.connections.get(address, 0) + 1
         return ConnectionSlot(self._connection_ended, self.mark_dialled, session, address, name, names)
