@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from ipaddress import IPv6Address, ip_address
 from typing import Any, Self
 
+from esxiproxy.core.quick_init import quick_init
+
 
 def plain_host(host: str) -> str:
     """Return an address, as an IPv4 address if it is mapped into IPv6.
@@ -22,6 +24,7 @@ def plain_host(host: str) -> str:
     return host if mapped is None else str(mapped)
 
 
+@quick_init
 @dataclass(frozen=True, slots=True)
 class PeerAddress:
     """The address of a connection's end.  For a unix socket, ``host`` is ``unix`` and ``port`` is 0.

@@ -7,8 +7,16 @@ from hypothesis import strategies as st
 
 from esxiproxy.core.errors import UpstreamInvalid
 from esxiproxy.core.http.head import MAX_HEAD
+from esxiproxy.core.http.head_writer import request_head
 from esxiproxy.core.http.response_reader import ResponseReader
-from esxiproxy.core.websocket.handshake import read_switching, request_head
+from esxiproxy.core.websocket.handshake import (
+    Upgrade,
+    accept_value,
+    check_acceptance,
+    read_acceptance,
+    read_switching,
+    switching_head,
+)
 
 FIELDS = ((b"Host", b"esx:902"), (b"X-Text", b"\xc3\xa9 \t\x85"), (b"Upgrade", b"websocket"), (b"Empty", b""))
 SWITCHING = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nX-A:\t b \xff \r\nx-a: c\r\n\r\n"
@@ -94,3 +102,64 @@ def test_a_target_with_an_illegal_byte_is_not_sent(target):
 def test_a_field_with_an_illegal_byte_is_not_sent(field):
     with pytest.raises(ValueError, match="illegal byte"):
         request_head(b"GET", b"/", (*FIELDS, field))
+
+
+KEYS = (b"dGhlIHNhbXBsZSBub25jZQ==", b"AQIDBAUGBwgJCgsMDQ4PEA==")
+UPGRADE = Upgrade(b"x3JJHMbDL1EzLkh9GBhXDw==", (b"binary",))
+ANSWER = (
+    b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Accept: ACCEPT\r\nSec-WebSocket-Protocol: binary\r\nServer: esx\r\nVia: 1.1 other\r\n\r\n"
+)
+
+
+def accepted_slowly(octets, key):
+    """Return the client's 101 and the bytes behind the upstream's, or None for an answer that is refused."""
+    if (switched := read_switching(octets)) is None:
+        return None
+    try:
+        acceptance = check_acceptance(b"1.1", switched[0], key, (b"binary",))
+    except UpstreamInvalid:
+        return None
+    return switching_head(UPGRADE, acceptance, "id"), switched[1]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "usual"),
+    [
+        (b"", b"", True),
+        (b"Server: esx\r\n", b"", True),
+        (b"Sec-WebSocket-Protocol: binary\r\n", b"", True),
+        (b"Sec-WebSocket-Accept: ACCEPT", b"sec-websocket-accept:ACCEPT", True),
+        (b"Server: esx", b"X-Copy: ACCEPT", True),
+        (b"Server: esx", b"Keep-Alive: 5\r\nContent-Type: a", True),
+        (b"Protocol: binary", b"Protocol: other", False),
+        (b"Upgrade: websocket\r\n", b"", False),
+        (b"ACCEPT", b"ACCEPTA", False),
+        (b"ACCEPT", b"AACCEPT", False),
+        (b"Accept: ACCEPT", b"Accept: wrong\r\nX-Accept: ACCEPT", False),
+        (b"Accept: ACCEPT", b"Accept: ACCEPT\r\nSec-WebSocket-Accept: ACCEPT", False),
+        (b"Server: esx", b"Sec-WebSocket-Extensions: permessage-deflate", False),
+        (b"Server: esx", b"Content-Length: 0", False),
+        (b"Server: esx", b"Set-Cookie: a=b", False),
+        (b"Server: esx", b"Location: /", False),
+        (b"Server: esx", b"Server: \x00", False),
+        (b"Server: esx", b"Server: " + b"e" * 1024, False),
+        (b"\r\n\r\n", b"\r\n", False),
+        (b"HTTP/1.1 101", b"HTTP/1.0 101", False),
+    ],
+)
+def test_a_101_that_is_like_one_before_is_accepted_as_if_it_was_read_anew(before, after, usual):
+    for key in (*KEYS, *KEYS):
+        octets = ANSWER.replace(before, after).replace(b"ACCEPT", accept_value(key)) + b"\x82\x01a"
+        found = read_acceptance(octets, key, (b"binary",))
+        assert (found is not None) == usual
+        if found is not None:
+            assert (switching_head(UPGRADE, found[0], "id"), found[1]) == accepted_slowly(octets, key)
+        wrong = KEYS[key == KEYS[0]]
+        assert read_acceptance(octets, wrong, (b"binary",)) is None
+
+
+def test_what_was_offered_is_checked_for_each_101():
+    octets = ANSWER.replace(b"ACCEPT", accept_value(KEYS[0]))
+    assert read_acceptance(octets, KEYS[0], (b"binary",)) is not None
+    assert read_acceptance(octets, KEYS[0], ()) is None

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from esxiproxy.core.errors import MalformedRequest, MethodRefused
+from esxiproxy.core.quick_init import quick_init
 from esxiproxy.core.redaction import redact
 
 MAX_HEAD = 16 * 1024
@@ -22,11 +23,11 @@ _MAX_EMPTY = 8
 Fields = tuple[tuple[bytes, bytes], ...]
 
 _END = b"\r\n\r\n"
-_TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
-_REQUEST_LINE = re.compile(rb"(%b) ([\x21-\x7e]+) HTTP/(\d)\.(\d)" % _TOKEN)
+_TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"  # possessive: no character of it can begin what follows
+_REQUEST_LINE = re.compile(rb"(%b) ([\x21-\x7e]++) HTTP/(\d)\.(\d)" % _TOKEN)
 # A request line that is valid without further checks, but for the length of its target.
-_USUAL_LINE = re.compile(rb"(GET|HEAD|POST|PUT|PATCH|DELETE) (/[\x21\x22\x24-\x7e]*) HTTP/1\.1")
-_FIELD_LINES = re.compile(rb"(?:%b:[^\r\n]*\r\n)*" % _TOKEN)
+_USUAL_LINE = re.compile(rb"(GET|HEAD|POST|PUT|PATCH|DELETE) (/[\x21\x22\x24-\x7e]*+) HTTP/1\.1")
+_FIELD_LINES = re.compile(rb"(?:%b:[^\r\n]*+\r\n)*+" % _TOKEN)
 # CR and LF alone, and every other control character but the tab.
 _ILLEGAL = re.compile(rb"(?<!\r)\n|\r(?=[^\n])|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _CONTROLS = bytes([*range(9), 11, 12, *range(14, 32), 127])
@@ -36,6 +37,7 @@ HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+;=%-]+)(?::\d{0,
 """``host[:port]`` as a Host field may have it (RFC 9110 7.2)."""
 
 
+@quick_init
 @dataclass(frozen=True, slots=True)
 class RequestHead:
     """A request head.

@@ -8,13 +8,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-_NAME = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
-_VALUE = rb"[\t \x21-\x7e\x80-\xff]*"
+_NAME = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
+_VALUE = rb"[\t \x21-\x7e\x80-\xff]*+"
 _LENIENT = (
-    rb"[^\x00\n\x0b\x0c\r]*"  # an upstream's values may have other control characters, see answer_head.py
+    rb"[^\x00\n\x0b\x0c\r]*+"  # an upstream's values may have other control characters, see answer_head.py
 )
-_REQUEST = re.compile(rb"%b [\x21-\x7e]+ HTTP/1\.1\r\n(?:%b: %b\r\n)+\r\n" % (_NAME, _NAME, _VALUE))
-_ANSWER = re.compile(rb"HTTP/1\.1 [1-9][0-9]{2} %b\r\n(?:%b: %b\r\n)*\r\n" % (_LENIENT, _NAME, _LENIENT))
+_REQUEST = re.compile(rb"%b [\x21-\x7e]++ HTTP/1\.1\r\n(?:%b: %b\r\n)++\r\n" % (_NAME, _NAME, _VALUE))
+_ANSWER = re.compile(rb"HTTP/1\.1 [1-9][0-9]{2} %b\r\n(?:%b: %b\r\n)*+\r\n" % (_LENIENT, _NAME, _LENIENT))
 
 
 def request_head(method: bytes, target: bytes, fields: Iterable[tuple[bytes, bytes]]) -> bytes:

@@ -6,12 +6,14 @@ from dataclasses import dataclass, field
 
 from esxiproxy.core.http.head import RequestHead
 from esxiproxy.core.peer_address import PeerAddress
+from esxiproxy.core.quick_init import quick_init
 from esxiproxy.core.redaction import Secrets, redact
 
 
-@dataclass(slots=True)  # not frozen, because making one would take twice as long
+@quick_init
+@dataclass(frozen=True, slots=True)
 class Request:
-    """A checked request head, with the connection that it arrived on.  It does not change.
+    """A checked request head, with the connection that it arrived on.
 
     ``session`` is the session's id in log and record.  ``secure`` is whether the client's connection uses
     TLS, to the listener or to a trusted proxy in front of it.  ``forwarded_for`` has the addresses for
@@ -42,20 +44,20 @@ class Request:
 
     def with_head(self, head: RequestHead) -> Request:
         """Return the request with another head; ``dataclasses.replace`` takes many times as long."""
-        request = Request.__new__(Request)
-        request.session = self.session
-        request.listener = self.listener
-        request.client = self.client
-        request.secure = self.secure
-        request.head = head
-        request.forwarded_for = self.forwarded_for
-        request.public_host = self.public_host
-        request.listening = self.listening
-        request.other_host = self.other_host
-        request.server_name = self.server_name
-        request.certificate = self.certificate
-        request.secrets = self.secrets
-        return request
+        return Request(
+            self.session,
+            self.listener,
+            self.client,
+            self.secure,
+            head,
+            self.forwarded_for,
+            self.public_host,
+            self.listening,
+            self.other_host,
+            self.server_name,
+            self.certificate,
+            self.secrets,
+        )
 
     @property
     def shown_target(self) -> str:

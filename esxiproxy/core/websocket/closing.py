@@ -61,6 +61,8 @@ _RESERVED_CLOSE_CODES = frozenset({1004, 1005, 1006, 1015})
 
 def may_be_sent(code: int) -> bool:
     """Return whether a Close frame may carry this code (RFC 6455 7.4, and IANA's registry up to 1014)."""
+    if code == 1000:  # the code of nearly every Close
+        return True
     return 3000 <= code <= 4999 or (1000 <= code <= 1014 and code not in _RESERVED_CLOSE_CODES)
 
 

@@ -6,7 +6,8 @@ import binascii
 import hashlib
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from esxiproxy.core.errors import (
     MalformedRequest,
@@ -15,11 +16,12 @@ from esxiproxy.core.errors import (
     UpstreamInvalid,
     UpstreamRedirect,
 )
-from esxiproxy.core.http.fields import host_field, origin_field, request_fields, response_fields
+from esxiproxy.core.http.fields import NEVER_DOWNSTREAM, end_to_end, host_field, origin_field, request_fields
 from esxiproxy.core.http.head import MAX_HEAD, Fields, RequestHead, by_name, tokens
 from esxiproxy.core.http.link_place import without_link
 from esxiproxy.core.http.request import Request
-from esxiproxy.core.http.rewriting import ResponseRewriter
+from esxiproxy.core.http.rewriting import ResponseRewriter, needs_rewriting
+from esxiproxy.core.http.via import via
 from esxiproxy.core.routing import Principal, Subprotocol, Upstream
 
 BINARY = b"binary"
@@ -41,10 +43,16 @@ _REQUEST_OWN = _NEGOTIATED | {b"origin", b"content-length"}
 _RESPONSE_OWN = _NEGOTIATED | {b"content-length"}
 
 
-_TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
-_TEXT = rb"[\t \x21-\x7e\x80-\xff]*"
-_REQUEST = re.compile(rb"%b [\x21-\x7e]+ HTTP/1\.1\r\n(?:%b: %b\r\n)+\r\n" % (_TOKEN, _TOKEN, _TEXT))
-_SWITCHING = re.compile(rb"HTTP/1\.1 101(?: %b)?\r\n((?:%b:%b\r\n)+)" % (_TEXT, _TOKEN, _TEXT))
+_TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
+_TEXT = rb"[\t \x21-\x7e\x80-\xff]*+"
+_SWITCHING = re.compile(rb"HTTP/1\.1 101(?: %b)?+\r\n((?:%b:%b\r\n)++)" % (_TEXT, _TOKEN, _TEXT))
+_ACCEPTED = (
+    b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: "
+)
+_NOT_PASSED = NEVER_DOWNSTREAM | _RESPONSE_OWN
+_SOME_KEY = b"AAAAAAAAAAAAAAAAAAAAAA=="
+_MAX_REMEMBERED = 1024
+"""Maximum size in bytes of a 101 that is remembered."""
 _NO_BODY = [b"0"]
 _BRIDGE = Subprotocol.BRIDGE
 
@@ -59,10 +67,14 @@ class Upgrade:
 
 @dataclass(frozen=True, slots=True)
 class Acceptance:
-    """An upstream's verified 101: the subprotocol that it chose, and its fields."""
+    """An upstream's verified 101: the subprotocol that it chose, and its fields.
+
+    ``lines`` are the end-to-end fields as they are sent to the client, or None to write them anew.
+    """
 
     subprotocol: bytes | None
     fields: Fields
+    lines: bytes | None = None
 
 
 def accept_value(key: bytes) -> bytes:
@@ -159,18 +171,6 @@ def opening_fields(
     return fields
 
 
-def request_head(method: bytes, target: bytes, fields: Iterable[tuple[bytes, bytes]]) -> bytes:
-    """Return a request head in HTTP/1.1.
-
-    Raise ValueError for a part of a router or a configuration that would end its line.
-    """
-    lines = [name + b": " + value for name, value in fields]
-    head = b"\r\n".join([method + b" " + target + b" HTTP/1.1", *lines, b"", b""])
-    if _REQUEST.fullmatch(head) is None or head.count(b"\r\n") != len(lines) + 2:
-        raise ValueError("the head of a request to the upstream has an illegal byte")
-    return head
-
-
 def read_switching(octets: bytes) -> tuple[Fields, bytes] | None:
     """Return the fields of a whole 101 at the beginning of these bytes, and the bytes behind it.
 
@@ -187,6 +187,36 @@ def read_switching(octets: bytes) -> tuple[Fields, bytes] | None:
         return None
     split = [line.partition(b":") for line in lines[:-2].split(b"\r\n")]
     return tuple([(name, value.strip(b" \t")) for name, _, value in split]), octets[end + 4 :]
+
+
+def read_acceptance(octets: bytes, key: bytes, offered: tuple[bytes, ...]) -> tuple[Acceptance, bytes] | None:
+    """Return the acceptance in a whole 101, and the bytes behind it, if it is like one that was read before.
+
+    The answers of an upstream differ in their Sec-WebSocket-Accept alone, so everything else in them is
+    checked once.  Return None for every other response: ``read_switching`` reads it.
+    """
+    end = octets.find(b"\r\n\r\n", 0, _MAX_REMEMBERED)
+    before, value, after = octets[: end + 2].partition(accept_value(key))
+    if end < 0 or not value or octets.find(b"ookie", 0, end) >= 0:
+        return None
+    acceptance = _remembered(before, after, offered)
+    return None if acceptance is None else (acceptance, octets[end + 4 :])
+
+
+@lru_cache(maxsize=256)
+def _remembered(before: bytes, after: bytes, offered: tuple[bytes, ...]) -> Acceptance | None:
+    """Return the acceptance in a 101 with the right Sec-WebSocket-Accept between these bytes.
+
+    Return None if it is refused, or if its fields have to be rewritten.
+    """
+    switched = read_switching(before + accept_value(_SOME_KEY) + after + b"\r\n")
+    if switched is None or needs_rewriting(switched[0]):
+        return None
+    try:
+        acceptance = check_acceptance(b"1.1", switched[0], _SOME_KEY, offered)
+    except UpstreamInvalid:
+        return None
+    return replace(acceptance, lines=_lines(end_to_end(acceptance.fields, _NOT_PASSED)))
 
 
 def check_acceptance(
@@ -232,14 +262,14 @@ def switching_head(upgrade: Upgrade, acceptance: Acceptance, session: str, more:
 
     It has the chosen subprotocol, the end-to-end fields, the session's id and the fields ``more``.
     """
-    lines = [
-        b"HTTP/1.1 101 Switching Protocols",
-        b"Upgrade: websocket",
-        b"Connection: Upgrade",
-        b"Sec-WebSocket-Accept: " + accept_value(upgrade.key),
-    ]
+    own = _ACCEPTED + accept_value(upgrade.key) + b"\r\n"
     if acceptance.subprotocol in upgrade.subprotocols:
-        lines.append(b"Sec-WebSocket-Protocol: " + (acceptance.subprotocol or b""))
-    fields = [*response_fields(acceptance.fields, _RESPONSE_OWN, session), *more]
-    lines += [name + b": " + value for name, value in fields]
-    return b"\r\n".join(lines) + b"\r\n\r\n"
+        own += b"Sec-WebSocket-Protocol: %b\r\n" % (acceptance.subprotocol or b"")
+    passed = acceptance.lines
+    if passed is None:
+        passed = _lines(end_to_end(acceptance.fields, _NOT_PASSED))
+    return b"%b%bVia: %b\r\nX-Request-ID: %b\r\n%b\r\n" % (own, passed, via(), session.encode(), _lines(more))
+
+
+def _lines(fields: Iterable[tuple[bytes, bytes]]) -> bytes:
+    return b"".join([b"%b: %b\r\n" % field for field in fields])

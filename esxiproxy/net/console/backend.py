@@ -7,8 +7,7 @@ every response but a 101 in its usual form.
 
 from __future__ import annotations
 
-import base64
-import os
+import binascii
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -28,16 +27,19 @@ from esxiproxy.core.errors import (
     UpstreamRedirect,
 )
 from esxiproxy.core.http.head import MAX_HEAD, Fields
+from esxiproxy.core.http.head_writer import request_head
 from esxiproxy.core.http.response_reader import ResponseReader
 from esxiproxy.core.http.rewriting import ResponseRewriter, needs_rewriting
+from esxiproxy.core.quick_init import quick_init
+from esxiproxy.core.random_bytes import random_bytes
 from esxiproxy.core.websocket.closing import Side
 from esxiproxy.core.websocket.frames import FrameWalker
 from esxiproxy.core.websocket.handshake import (
     Acceptance,
     check_acceptance,
     check_refusal,
+    read_acceptance,
     read_switching,
-    request_head,
 )
 from esxiproxy.net.admission.slot import SlotOwner
 from esxiproxy.net.console.leg import Leg
@@ -49,6 +51,7 @@ MAX_INTERIM = 5
 """Interim responses (1xx) that are skipped before the 101."""
 
 
+@quick_init
 @dataclass(frozen=True, slots=True)
 class OpeningRequest:
     """The opening handshake that is sent to an upstream, and the values that its response is checked against.
@@ -66,7 +69,7 @@ class OpeningRequest:
 
 def new_key() -> bytes:
     """Return a new Sec-WebSocket-Key: 16 random bytes in base64 (RFC 6455 4.1)."""
-    return base64.b64encode(os.urandom(16))
+    return binascii.b2a_base64(random_bytes(16), newline=False)
 
 
 @implementer(IHandshakeListener)
@@ -128,6 +131,10 @@ class Backend(SlotOwner, Leg, WebSocketClientProtocol):
         if self.opened is None:
             return
         if self._reader is None:
+            opening = self._opening
+            if (usual := read_acceptance(octets, opening.key, opening.offered)) is not None:
+                self._begin(*usual)
+                return
             if (switched := read_switching(octets)) is not None:
                 self._accepted(b"1.1", *switched)
                 return
@@ -200,7 +207,7 @@ class Backend(SlotOwner, Leg, WebSocketClientProtocol):
             self.fail(UpstreamLost("the upstream ended the connection without an answer"))
 
     def _accepted(self, version: bytes, fields: Fields, early: bytes) -> None:
-        """Check a 101 with these fields, and begin with the bytes behind it."""
+        """Check a 101 with these fields."""
         opening = self._opening
         try:
             acceptance = check_acceptance(version, fields, opening.key, opening.offered)
@@ -209,6 +216,10 @@ class Backend(SlotOwner, Leg, WebSocketClientProtocol):
             return
         if needs_rewriting(fields):
             acceptance = replace(acceptance, fields=tuple(opening.view().response_fields(fields)))
+        self._begin(acceptance, early)
+
+    def _begin(self, acceptance: Acceptance, early: bytes) -> None:
+        """Enter the open state, and begin with the bytes behind the 101."""
         self.acceptance = acceptance
         del self._reader, self._opening  # frees memory: a console lasts for days
         self.open()

@@ -7,7 +7,6 @@ are overridden here are private: ``tests/net/test_autobahn_hooks.py`` lists them
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -15,6 +14,7 @@ from autobahn.websocket.protocol import WebSocketProtocol
 
 from esxiproxy.core.errors import InvalidPayload, ProtocolViolation, SessionError
 from esxiproxy.core.null_logger import NullLogger
+from esxiproxy.core.random_bytes import random_bytes
 from esxiproxy.core.websocket.closing import Close, Side, may_be_sent
 from esxiproxy.core.websocket.frames import FrameWalker, control_frame, whole_control_frame
 from esxiproxy.net.console.autobahn_options import AutobahnOptions
@@ -234,7 +234,7 @@ class Leg(AutobahnOptions, _Autobahn):
         self._write_control(opcode, payload)
 
     def _write_control(self, opcode: int, payload: bytes) -> None:
-        mask = b"" if self.factory.isServer else os.urandom(4)
+        mask = b"" if self.factory.isServer else random_bytes(4)
         self.transport.write(control_frame(opcode, payload, mask))
         if self.on_control_written is not None:
             self.on_control_written(opcode, len(payload))

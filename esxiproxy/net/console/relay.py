@@ -74,7 +74,7 @@ class Relay:
         self._totals = totals
         self._traffic = RelayedTraffic(self.legs, self._flow_controls, clock, totals)
         self._deadline = 0.0
-        self._armed_phase = _OPEN
+        self._is_closing = False
 
     def start(self) -> None:
         """Join the legs, and start the timers and the pings of the session."""
@@ -87,12 +87,13 @@ class Relay:
         self._install_flow_control(upstream, client)
         keep_alive(client.transport, limits.tcp_keepalive)
         keep_alive(upstream.transport, limits.tcp_keepalive)
-        self._timers.arm("send queues", check_interval(limits), self._check_send_queues)
         self.session.traffic = self._traffic
+        first = check_interval(limits.stall_timeout, limits.tcp_keepalive)
         if limits.ping_interval is not None:
-            self._timers.arm("client ping", limits.ping_interval, self._start_pinger, CLIENT)
+            first = min(first, limits.ping_interval)
         if limits.upstream_ping_interval is not None:
-            self._timers.arm("upstream ping", limits.upstream_ping_interval, self._start_pinger, UPSTREAM)
+            first = min(first, limits.upstream_ping_interval)
+        self._timers.arm("checks", first, self._start_checks, self._clock.seconds())
         if limits.max_lifetime is not None:
             lasted = f"the session lasted for {limits.max_lifetime:g} s"
             error = LifetimeReached(lasted, timeout="max_lifetime")
@@ -107,8 +108,24 @@ class Relay:
         self._flow_controls[leg.side] = flow_control
         flow_control.install()
 
-    def _check_send_queues(self) -> None:
-        """Make the stall detector, which most sessions end before, and check the queues with it."""
+    def _start_checks(self, began: float) -> None:
+        """Start each periodic check of a session that opened at this time; the first is due now."""
+        limits, waited = self.session.limits, self._clock.seconds() - began
+        interval = check_interval(limits.stall_timeout, limits.tcp_keepalive)
+        self._begin_in(interval - waited, self._check_stalls)
+        if limits.ping_interval is not None:
+            self._begin_in(limits.ping_interval - waited, self._start_pinger, CLIENT)
+        if limits.upstream_ping_interval is not None:
+            self._begin_in(limits.upstream_ping_interval - waited, self._start_pinger, UPSTREAM)
+
+    def _begin_in(self, seconds: float, check: Callable[..., None], *args: Side) -> None:
+        if seconds < SOON:
+            check(*args)
+        else:
+            self._timers.arm(f"first {check.__name__} {args}", seconds, check, *args)
+
+    def _check_stalls(self) -> None:
+        """Make the stall detector, which most sessions end before, and check the send queues with it."""
         detector = StallDetector(
             self.legs,
             self._clock,
@@ -239,8 +256,9 @@ class Relay:
                 leg.transport.abortConnection()
 
     def _perform(self, actions: list[Action]) -> None:
-        if self._closing.phase is not self._armed_phase:
-            self._arm_closing_deadline()
+        if not self._is_closing and self._closing.phase is not _OPEN:
+            self._is_closing = True
+            self._begin_closing()
         for action, side, close in actions:
             leg = self._client if side is CLIENT else self._upstream
             if leg.lost:
@@ -279,18 +297,16 @@ class Relay:
         if flow_control := self._flow_controls.pop(side, None):
             flow_control.remove()
 
-    def _arm_closing_deadline(self) -> None:
-        """Start the timer of the closing handshake in its first stage."""
-        before, self._armed_phase = self._armed_phase, self._closing.phase
-        if before is not _OPEN or self._armed_phase is _CLOSED:
-            return
-        timeout = self.session.limits.close_timeout
-        self._deadline = self._clock.seconds() + timeout
+    def _begin_closing(self) -> None:
+        """Stop the timers of an open session, and start that of the closing handshake."""
         self._timers.clear()
         for flow_control in self._flow_controls.values():
             flow_control.stop_timer()
-        carrying = self._armed_phase is _CARRYING
-        self._timers.arm("closing", timeout / 2 if carrying else timeout, self._on_closing_timeout)
+        phase, timeout = self._closing.phase, self.session.limits.close_timeout
+        if phase is not _CLOSED:
+            self._deadline = self._clock.seconds() + timeout
+            first = timeout / 2 if phase is _CARRYING else timeout
+            self._timers.arm("closing", first, self._on_closing_timeout)
 
     def _on_closing_timeout(self) -> None:
         """End the stage of the closing handshake, or wait for the end of the second one."""

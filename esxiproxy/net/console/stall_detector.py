@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 
 from twisted.internet.interfaces import IReactorTime
 
@@ -20,13 +21,14 @@ _CHECKS = 4
 """Checks within the shorter of the two timeouts; either may be detected by one such part late."""
 
 
-def check_interval(limits: SessionLimits) -> float:
-    """Return the seconds between two checks."""
-    return min(limits.stall_timeout, _keepalive_timeout(limits)) / _CHECKS
+@lru_cache(maxsize=64)
+def check_interval(stall_timeout: float, tcp_keepalive: float | None) -> float:
+    """Return the seconds between two checks of a session with these limits."""
+    return min(stall_timeout, _keepalive_timeout(tcp_keepalive)) / _CHECKS
 
 
-def _keepalive_timeout(limits: SessionLimits) -> float:
-    return math.inf if limits.tcp_keepalive is None else max(SHORTEST, limits.tcp_keepalive)
+def _keepalive_timeout(tcp_keepalive: float | None) -> float:
+    return math.inf if tcp_keepalive is None else max(SHORTEST, tcp_keepalive)
 
 
 class _PendingAck:
@@ -88,8 +90,8 @@ class StallDetector:
         self._on_stall = stalled
         self._on_dead = dead
         self._on_check = checking
-        self._keepalive_timeout = _keepalive_timeout(limits)
-        self._interval = check_interval(limits)
+        self._keepalive_timeout = _keepalive_timeout(limits.tcp_keepalive)
+        self._interval = check_interval(limits.stall_timeout, limits.tcp_keepalive)
         self._pending: dict[Side, _PendingAck] = {}
 
     @property

@@ -40,10 +40,10 @@ def socket_of(transport: Any) -> Any:
     methods.  If it is on a memory BIO, the socket is that of the wrapped transport.
     """
     sock = getattr(transport, "socket", None)
-    if isinstance(sock, socket.socket):  # a stream, or a TCP transport of Twisted's
+    if isinstance(sock, socket.SocketType):  # a stream, or a TCP transport of Twisted's
         return sock
     for _ in range(_DEEPEST):
-        if isinstance(transport, socket.socket):
+        if isinstance(transport, socket.SocketType):
             return transport
         handle = _handle(transport)
         if hasattr(handle, "setsockopt"):  # pyOpenSSL forwards it
@@ -56,7 +56,7 @@ def socket_of(transport: Any) -> Any:
 
 def _family_of(sock: Any) -> int:
     """Return the family of a socket as a number; its ``family`` makes an enum, which takes longer."""
-    return int(_family_of_socket(sock) if isinstance(sock, socket.socket) else sock.family)
+    return int(_family_of_socket(sock) if isinstance(sock, socket.SocketType) else sock.family)
 
 
 def _handle(transport: Any) -> Any:

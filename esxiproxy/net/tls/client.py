@@ -57,6 +57,8 @@ class UpstreamTLS:
     def __init__(self, upstream: Upstream, contexts: Contexts | None = None, keep: bool = False) -> None:
         self.upstream = upstream
         self.resumption = Resumption()
+        self._verified: bytes | None = None
+        """The last leaf certificate in DER that belongs to the upstream."""
         self._context = (contexts or Contexts()).of(upstream, keep)
         name = upstream.server_name or upstream.host
         self._server_name = None if tls_errors.address_of(name) else _ascii(name).encode()
@@ -83,7 +85,9 @@ class UpstreamTLS:
         certificate = connection.get_peer_certificate()
         der = None if certificate is None else crypto.dump_certificate(crypto.FILETYPE_ASN1, certificate)
         try:
-            verify_certificate(der, self.upstream)
+            if der is None or der != self._verified:
+                verify_certificate(der, self.upstream)
+                self._verified = der
             if certificate is not None and connection.leaf is None and _has_chain(self.upstream):
                 self._verify_again(connection, certificate)
         except UpstreamUntrusted:

@@ -20,7 +20,7 @@ class ConnectedSocket:
 
     __slots__ = ()
 
-    socket: socket.socket
+    socket: socket.SocketType
     _peer: Any
     _host: Any
     _no_delay: Any

@@ -17,13 +17,13 @@ from esxiproxy.net.transport.interfaces import Loop, family_of, repeated_address
 from esxiproxy.net.transport.stream import attach_protocol
 from esxiproxy.net.transport.tcp import TCPStream
 
-_STREAM = socket.SOCK_STREAM | getattr(socket, "SOCK_NONBLOCK", 0)
+_STREAM = int(socket.SOCK_STREAM | getattr(socket, "SOCK_NONBLOCK", 0))
 _IN_PROGRESS = frozenset({0, errno.EINPROGRESS, errno.EWOULDBLOCK})
 
 _log = Logger()
 
 
-def _connected(connector: Any, sock: socket.socket, peer: Any, dial: Any = None) -> None:
+def _connected(connector: Any, sock: socket.SocketType, peer: Any, dial: Any = None) -> None:
     """Make a stream of a connected socket, and attach the connector's protocol.
 
     ``dial`` is registered with the loop for this socket until the stream is.  If the loop cannot register the
@@ -59,10 +59,10 @@ class _Dial:
     def __init__(self, connector: Any, family: int, address: tuple[str, int]) -> None:
         self._connector = connector
         self._family = family
-        self._socket: socket.socket | None = None
+        self._socket: socket.SocketType | None = None
         try:
             self._name = address if family == socket.AF_INET else _numeric(*address)
-            self._socket = sock = socket.socket(family, _STREAM)
+            self._socket = sock = socket.SocketType(family, _STREAM)
             self.fileno = sock.fileno
             number = sock.connect_ex(self._name)
         except OSError as problem:  # no descriptor left, unknown IPv6 scope

@@ -5,7 +5,7 @@ from __future__ import annotations
 import select
 from typing import Any
 
-from twisted.internet.interfaces import IHalfCloseableDescriptor, IReadDescriptor
+from twisted.internet.interfaces import IReadDescriptor
 from twisted.internet.main import CONNECTION_DONE, CONNECTION_LOST
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -163,7 +163,7 @@ class EpollLoop:
         """End one stream.  No exception may leave this method, or the reactor would end all streams."""
         self.remove(stream)
         try:
-            if why is CONNECTION_DONE and read and IHalfCloseableDescriptor.providedBy(stream):
+            if why is CONNECTION_DONE and read and hasattr(stream, "readConnectionLost"):
                 stream.readConnectionLost(_DONE)
             elif why is CONNECTION_DONE:
                 stream.connectionLost(_DONE)

@@ -105,11 +105,11 @@ class _Accepting:
                 self._pause_accepting(os.strerror(error.errno or 0))
                 return
             try:
-                self._accept(socket.socket(self.addressFamily, _STREAM, 0, fd), name)
+                self._accept(socket.SocketType(self.addressFamily, _STREAM, 0, fd), name)
             except Exception:
                 _log.failure("an accepted connection could not be attached to its protocol, it is closed")
 
-    def _accept(self, sock: Any, name: Any) -> None:
+    def _accept(self, sock: socket.SocketType, name: Any) -> None:
         """Attach an accepted connection to its protocol; close it, and do not count it, if that fails."""
         owner: ConnectionOwner | None = None
         try:

@@ -61,7 +61,12 @@ class Stream(ConnectedSocket):
     """Names of the slots that are all False or None while a fast path may use the stream."""
 
     def __init__(
-        self, sock: socket.socket, protocol: Any, loop: Loop, peer: Any, owner: ConnectionOwner | None = None
+        self,
+        sock: socket.SocketType,
+        protocol: Any,
+        loop: Loop,
+        peer: Any,
+        owner: ConnectionOwner | None = None,
     ) -> None:
         self.socket = sock
         self.fileno = sock.fileno
@@ -276,6 +281,6 @@ def attach_protocol(protocol: Any, stream: Any) -> None:
         stream.connectionLost(failure)
 
 
-def _reset_on_close(sock: socket.socket) -> None:
+def _reset_on_close(sock: socket.SocketType) -> None:
     with suppress(OSError):
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)

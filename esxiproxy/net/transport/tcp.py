@@ -32,7 +32,12 @@ class TCPStream(Stream):
     FAST_PATH_BLOCKERS = ("_half_closed",)
 
     def __init__(
-        self, sock: socket.socket, protocol: Any, loop: Loop, peer: Any, owner: ConnectionOwner | None = None
+        self,
+        sock: socket.SocketType,
+        protocol: Any,
+        loop: Loop,
+        peer: Any,
+        owner: ConnectionOwner | None = None,
     ) -> None:
         super().__init__(sock, protocol, loop, peer, owner)
         self._half_closing = self._half_closed = False
@@ -121,6 +126,8 @@ class TCPStream(Stream):
 
     def _notify(self, half: str) -> bool:
         """Call this method of an IHalfCloseableProtocol, and return whether the protocol is one."""
+        if getattr(self.protocol, half, None) is None:  # most protocols; asking the interface takes longer
+            return False
         protocol = IHalfCloseableProtocol(self.protocol, None)
         if protocol is None:
             return False

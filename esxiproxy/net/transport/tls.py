@@ -111,9 +111,13 @@ class TLSStream(RecordStream):
         """
         if reason.check(ConnectionDone) and not self._peer_notified:
             reason = Failure(CONNECTION_LOST)
-        if self._handshaking and self._begun and reason.check(ConnectionLost) and not self._aborting:
+        if self._handshaking and not self._aborting and reason.check(ConnectionLost) and self._has_begun():
             reason = Failure(HandshakeCut())
         super().connectionLost(reason)
+
+    def _has_begun(self) -> bool:
+        """Return whether a whole handshake message was read or written, which sets the client's random."""
+        return self._connection is not None and any(self._connection.client_random() or b"")
 
     def _close(self) -> None:
         super()._close()

@@ -19,8 +19,6 @@ class RecordStream(Stream):
 
     ``_handshaking``
         the handshake is not complete; nothing is read or written for the protocol.
-    ``_begun``
-        a whole handshake message was read or written.
     ``_read_blocked``
         a read, or the handshake, has bytes to write that the socket does not take.  Until it takes them, no
         read is tried, because epoll would spin, and no write, because its bytes would be sent first.
@@ -37,7 +35,6 @@ class RecordStream(Stream):
     """
 
     __slots__ = (
-        "_begun",
         "_connection",
         "_fault",
         "_handshaking",
@@ -58,7 +55,6 @@ class RecordStream(Stream):
         self._connection = connection
         self._resumption = resumption
         self._handshaking = True
-        self._begun = False
         self._read_blocked = self._write_blocked = self._writing = False
         self._notified = self._peer_notified = False
         self._fault: DoReadResult = None
@@ -184,8 +180,6 @@ class RecordStream(Stream):
         try:
             self._connection.do_handshake()
         except SSL.Error as error:
-            # One call may read the ClientHello, answer it, and fail because the client has disconnected.
-            self._begun = any(self._connection.client_random() or b"")
             if isinstance(error, SSL.WantReadError | SSL.WantWriteError):
                 self._set_read_blocked(isinstance(error, SSL.WantWriteError))
                 return None

@@ -171,7 +171,7 @@ class Passing(Greedy):
         self.walker, self.sink, self.lost, self.left = FrameWalker(False), self, None, None
         end = self.fileno() if number is None else number, 0
         self._fast_path = fast_path._compiled.FastPath(
-            self, self, self.walker, self, self, None, end, end, False, 1 << 20
+            "frames", (self, self, self.walker), self, self, None, end, end
         )
 
     def doRead(self, octets=None):
