@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
@@ -335,7 +335,10 @@ class Admission:
                 free_one(full)
             return full
 
-        return await self._queue.take(claims, queue, attempt, last)
+        refused = None
+        if self._queue.is_empty and (refused := await attempt()) is None:
+            return None
+        return await self._queue.take(claims, queue, attempt, last, refused)
 
     def _check_taken(self, full: Claim | None) -> None:
         """Raise the refusal of a claim that could not be taken."""
@@ -355,20 +358,23 @@ class Admission:
         if not names:
             return None
         try:
-            releasing = begin(self._released(slot, names, outcome))
+            giving = self._state.give(slot, outcome)
+            if isinstance(giving, Deferred) and giving.called and giving.result is None:
+                self._queue.slot_released(names)  # the usual case: state in memory
+                return None
+            releasing = begin(self._released(giving, names))
             if not isinstance(releasing, Rest):
                 return None
         except Exception:
             self._release_failed(Failure(), slot)
             return None
-        giving = Deferred.fromCoroutine(releasing.steps())
-        return giving.addErrback(self._release_failed, slot)
+        return Deferred.fromCoroutine(releasing.steps()).addErrback(self._release_failed, slot)
 
     def _release_failed(self, failure: Failure, slot: str) -> None:
         self._log.failure("release of slot {slot} failed, it stays in use", failure, slot=slot)
 
-    async def _released(self, slot: str, names: Collection[str], outcome: Outcome) -> None:
-        await self._state.give(slot, outcome)
+    async def _released(self, giving: Awaitable[None], names: Collection[str]) -> None:
+        await giving
         self._queue.slot_released(names)
 
 
