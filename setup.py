@@ -12,6 +12,7 @@ C_FILES = (
     "fast_path.c",
     "epoll_loop.c",
     "buffer.c",
+    "pipe.c",
     "slots.c",
     "scan_frames.c",
     "scan_body.c",
