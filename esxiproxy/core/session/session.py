@@ -20,7 +20,7 @@ from esxiproxy.core.redaction import redact_text
 from esxiproxy.core.routing import Destination, Principal, Route
 from esxiproxy.core.session.record import Kind, Record
 from esxiproxy.core.session.traffic import Traffic
-from esxiproxy.core.session_limits import SessionLimits
+from esxiproxy.core.session_limits import SessionLimits, limits_of_upstream
 
 _OF_UPSTREAM = (UpgradeRefused, UpstreamInvalid, UpstreamLost, UpstreamRedirect)
 """Failures that a connected upstream causes.  All others are found by the proxy."""
@@ -146,7 +146,7 @@ class Session:
             raise TypeError(f"the router returned {type(route).__name__} instead of a Route to a Destination")
         self.has_marks = bool(route.claims)
         if overrides := route.destination.template.overrides:
-            self.limits = self.limits.overridden_by(overrides)
+            self.limits = limits_of_upstream(self.limits, overrides)
         if route.limits:
             self.limits = self.limits.shortened_by(route.limits)
         self.route = route
