@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
 
 from twisted.internet.defer import CancelledError
 from twisted.internet.interfaces import IReactorTime
@@ -21,7 +20,6 @@ from esxiproxy.core.console_tickets import (
     TICKET_PATH,
     AcquiredTicket,
     FoundMachine,
-    ListedMachine,
     MachineQuestion,
     fault_answer,
     machine_answer,
@@ -35,62 +33,13 @@ from esxiproxy.core.errors import (
     SessionError,
     VSphereUnavailable,
 )
-from esxiproxy.core.thumbprint import Pin
+from esxiproxy.vsphere.inventory import Inventory
+from esxiproxy.vsphere.machine import Machine
+from esxiproxy.vsphere.service import VSphereService
 
 READING_TIMEOUT = 3.0
 """Seconds that a question waits for machines that are being read, after the process has started."""
 _READING_INTERVAL = 0.1
-
-
-class ConsoleTicket(Protocol):
-    """A ticket of vSphere."""
-
-    @property
-    def ticket(self) -> str:
-        """The ticket itself."""
-
-    @property
-    def host(self) -> str:
-        """The host that takes the ticket."""
-
-    @property
-    def port(self) -> int:
-        """The port of the host."""
-
-    @property
-    def certificate(self) -> bytes | None:
-        """The certificate of the host in DER, if vSphere gave it."""
-
-    @property
-    def pins(self) -> tuple[Pin, ...]:
-        """The thumbprints of the certificate, if vSphere gave them."""
-
-
-class Inventory(Protocol):
-    """The machines of one vCenter."""
-
-    @property
-    def machines(self) -> Mapping[str, Any]:
-        """The machines by their UUID."""
-
-    @property
-    def ready(self) -> bool:
-        """Whether all of them have been read."""
-
-    @property
-    def problem(self) -> str | None:
-        """A sentence while vCenter cannot be reached."""
-
-
-class VSphereService(Protocol):
-    """The part of the service of vCenters that tickets need."""
-
-    @property
-    def inventories(self) -> Mapping[str, Any]:
-        """The inventories by the names of their sections."""
-
-    async def acquire_ticket(self, machine: Any) -> Any:
-        """Return a new ticket for the console of a machine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,11 +101,11 @@ class ConsoleTickets:
 
     async def _acquire(self, question: MachineQuestion) -> bytes:
         machine = await self._find(question)
-        issued: ConsoleTicket = await self._vsphere.acquire_ticket(machine)
+        issued = await self._vsphere.acquire_ticket(machine)
         ticket = AcquiredTicket(issued.ticket, issued.host, issued.port, issued.certificate, issued.pins)
         return ticket_answer(FoundMachine.of(machine), ticket)
 
-    async def _find(self, question: MachineQuestion) -> ListedMachine:
+    async def _find(self, question: MachineQuestion) -> Machine:
         end = self._clock.seconds() + READING_TIMEOUT
         while True:
             try:
@@ -166,7 +115,7 @@ class ConsoleTickets:
                     raise VSphereUnavailable("the machines are not read yet") from None
             await deferLater(self._clock, _READING_INTERVAL)
 
-    def _find_now(self, question: MachineQuestion) -> ListedMachine:
+    def _find_now(self, question: MachineQuestion) -> Machine:
         """Return the one machine that a question means and whose console its principal may open.
 
         A name that other machines have too is unambiguous as long as the principal may open one of them only.
@@ -201,7 +150,7 @@ class _BeingRead(Exception):
     """The machines of a vCenter in question are being read for the first time."""
 
 
-def _machines(inventories: list[Inventory], text: str, by_name: bool) -> Iterator[ListedMachine]:
+def _machines(inventories: list[Inventory], text: str, by_name: bool) -> Iterator[Machine]:
     """Yield the machines with a UUID, or else those with a name."""
     uuid = text.lower()
     found = [inventory.machines[uuid] for inventory in inventories if uuid in inventory.machines]

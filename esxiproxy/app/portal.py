@@ -24,7 +24,6 @@ from esxiproxy.portal.favourites import Favourites
 from esxiproxy.portal.machine_rows import Catalogue
 from esxiproxy.portal.machine_service import (
     IsFull,
-    MachineService,
     MintLink,
     NoMachines,
     Rights,
@@ -33,6 +32,7 @@ from esxiproxy.portal.machine_service import (
 )
 from esxiproxy.portal.settings import PortalListener, Provider
 from esxiproxy.portal.site import PortalRoot, PortalSite
+from esxiproxy.vsphere.service import VSphereService
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class PortalParts:
     listener leads to, and ``is_full`` whether all consoles of a machine are in use.
     """
 
-    service: MachineService | Any = field(default_factory=NoMachines)
+    service: VSphereService | Any = field(default_factory=NoMachines)
     rights: Rights = lambda listener, principal, machine: ()
     scope: Scope = lambda listener, principal: (listener, principal.names, principal.groups)
     mint: MintLink | None = None

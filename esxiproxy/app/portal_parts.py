@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Hashable, Sequence
 from functools import lru_cache
-from typing import Any
 
 from esxiproxy.admin.tickets import RouterScope, scopes_of
 from esxiproxy.app.portal import PortalParts
@@ -16,6 +15,7 @@ from esxiproxy.core.routing import Principal
 from esxiproxy.core.session.connection_limits import ANONYMOUS_NAME
 from esxiproxy.interfaces import IState
 from esxiproxy.portal.machine_service import ApiLink
+from esxiproxy.vsphere.machine import Machine
 from esxiproxy.vsphere.service import VSphereService
 
 _MAX_PRINCIPALS = 1024
@@ -42,7 +42,7 @@ def portal_parts(
         found = of_listeners.get(listener, ())
         return tuple(RouterScope(scope.vspheres, scope.rules.of(principal)) for scope in found)
 
-    def rights(listener: str, principal: Principal, machine: Any) -> frozenset[Right]:
+    def rights(listener: str, principal: Principal, machine: Machine) -> frozenset[Right]:
         found: frozenset[Right] = frozenset()
         for scope in scopes_for(listener, principal):
             if machine.vsphere in scope.vspheres:
@@ -73,7 +73,7 @@ def portal_parts(
         for name in scopes[router.settings.name].vspheres
     }
 
-    async def is_full(listener: str, machine: Any) -> bool:
+    async def is_full(listener: str, machine: Machine) -> bool:
         if vsphere.is_full(machine):
             return True
         limits = limits_of.get((listener, machine.vsphere))
@@ -82,7 +82,7 @@ def portal_parts(
         claims = limits.on_decision(ANONYMOUS_NAME, machine.id, max_consoles=machine.max_consoles)
         return await state.first_refused(claims) is not None
 
-    async def mint(machine: Any, principal: Principal, public_url: str) -> ApiLink:
+    async def mint(machine: Machine, principal: Principal, public_url: str) -> ApiLink:
         link = mint_console_link(machine.id, principal, public_url, time_of_day())
         await state.put(link.space, link.key, link.value, link.expires, new=True)
         return ApiLink(link.url, link.expires)

@@ -17,8 +17,9 @@ from esxiproxy.portal.arrival import PortalAnswer, PortalArrival, PortalError
 from esxiproxy.portal.favourites import MOST, Favourites, TooManyFavourites
 from esxiproxy.portal.machine_events import MachineEvents, chosen
 from esxiproxy.portal.machine_rows import COLUMNS, Catalogue, MachineRow, MachineView
-from esxiproxy.portal.machine_service import DISCONNECT, OPEN, POWER, IsFull, MachineService, MintLink
+from esxiproxy.portal.machine_service import DISCONNECT, OPEN, POWER, IsFull, MintLink
 from esxiproxy.portal.thumbnails import Thumbnails
+from esxiproxy.vsphere.service import VSphereService
 
 MAX_LIMIT = 200
 """Machines on one page."""
@@ -41,7 +42,7 @@ class PortalApi:
 
     def __init__(
         self,
-        service: MachineService,
+        service: VSphereService,
         catalogue: Catalogue,
         favourites: Favourites,
         mint: MintLink | None,

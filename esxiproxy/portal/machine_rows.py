@@ -11,7 +11,10 @@ from typing import Any
 from weakref import WeakValueDictionary
 
 from esxiproxy.core.routing import Principal
-from esxiproxy.portal.machine_service import Inventory, Machine, MachineService, Rights, Scope, VSpheres
+from esxiproxy.portal.machine_service import Rights, Scope, VSpheres
+from esxiproxy.vsphere.inventory import Inventory
+from esxiproxy.vsphere.machine import Machine
+from esxiproxy.vsphere.service import VSphereService
 
 MAX_VIEWS = 64
 """Users without an event stream whose lists are kept."""
@@ -158,7 +161,7 @@ class Catalogue:
 
     def __init__(
         self,
-        service: MachineService,
+        service: VSphereService,
         rights: Rights,
         scope: Scope,
         vspheres: VSpheres = lambda listener: None,

@@ -11,7 +11,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 
 from esxiproxy.core.errors import LimitReached, ServiceUnavailable
-from esxiproxy.portal.machine_service import Machine
+from esxiproxy.vsphere.machine import Machine
 
 INTERVAL = 0.5
 """Seconds between two calls to one vCenter."""

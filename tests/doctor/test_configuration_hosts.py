@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.at_once import AtOnce
 from tests.support.certificates import Authority, Certificate, self_signed
 from tests.support.config import ini, listener, router, template, upstream
 from tests.support.examined_config import Examined, Row, examine_config
@@ -449,23 +450,18 @@ def test_five_hundred_hosts_are_checked_at_once(host: Host, tmp_path: Path) -> N
 
 def test_an_address_gets_a_few_connections_at_a_time(places: Places) -> None:
     """However many names it has: a host that is asked by many names at once is not filled up."""
-    lock, now, most = threading.Lock(), 0, 0
+    asking = AtOnce()
 
     def script(connection: Connection) -> None:
-        nonlocal now, most
-        with lock:
-            now += 1
-            most = max(most, now)
-        connection.read_request()
-        with lock:
-            now -= 1
+        with asking:
+            connection.read_request()
         connection.send_head("200 OK", [("Content-Length", "0")])
 
     port = places.server(script)
     rows = [f"esx{number},ws://127.0.0.1:{port},," for number in range(100)]
     examined = inventory(places.folder, *rows, template_keys={"max_connections": 8})
     assert {row["verdict"] for row in examined.of("host")} == {"ok"}
-    assert 1 <= most <= 8
+    assert 1 <= asking.most <= 8
 
 
 def test_threads_do_not_mix_up_their_verdicts(places: Places) -> None:

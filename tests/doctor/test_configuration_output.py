@@ -19,6 +19,7 @@ from esxiproxy.doctor.configuration.result import (
     worst_first,
 )
 from esxiproxy.doctor.configuration.table import as_object, summary, table_lines
+from tests.support.at_once import AtOnce
 
 OK, WARNING, ERROR = CheckVerdict
 
@@ -138,21 +139,16 @@ def test_no_progress_without_a_terminal() -> None:
 def test_items_are_checked_at_the_same_time_and_not_more_of_them() -> None:
     """Four threads are in the check at once, and never a fifth."""
     together = threading.Barrier(4, timeout=10)
-    lock, now, most = threading.Lock(), 0, 0
+    checks = AtOnce()
 
     def check(item: int) -> int:
-        nonlocal now, most
-        with lock:
-            now += 1
-            most = max(most, now)
-        together.wait()
-        with lock:
-            now -= 1
+        with checks:
+            together.wait()
         return item * item
 
     found = dict(in_parallel(range(20), lambda: check, 4))
     assert found == {place: place * place for place in range(20)}
-    assert most == 4
+    assert checks.most == 4
 
 
 def test_no_check_begins_after_an_interruption() -> None:

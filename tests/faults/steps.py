@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
 
 from tests.faults.acts import TARGET
 from tests.support import config
-from tests.support.programs import Proxy, until
+from tests.support.programs import Proxy, accepts, until
 from tests.support.websocket import BINARY
 from tests.support.websocket_peers import Client, ScriptedUpstream
 
@@ -46,6 +48,12 @@ def carries(proxy: Proxy, times: int = 1) -> None:
         client = opened(proxy)
         echoes(client)
         closes(client)
+
+
+def drains(proxy: Proxy) -> None:
+    """Let the proxy drain: it takes no more consoles."""
+    os.kill(proxy.pid, signal.SIGTERM)
+    until(lambda: not accepts(proxy.ports["one"]), "the port is closed")
 
 
 def ended(proxy: Proxy, seconds: float = 15.0) -> None:

@@ -10,9 +10,8 @@ import socket
 import pytest
 
 from tests.faults.acts import GET, OPENING
-from tests.faults.steps import REASON, carries, closes, echoes, ended, opened, sentence, text
+from tests.faults.steps import REASON, carries, closes, drains, echoes, ended, opened, sentence, text
 from tests.support.probe import ProbedProxy
-from tests.support.programs import accepts, until
 from tests.support.scripts import silent
 from tests.support.websocket import CLOSE
 from tests.support.websocket_peers import Client, ScriptedUpstream
@@ -24,8 +23,7 @@ def test_sigterm_while_opening(upstream: ScriptedUpstream) -> None:
         with Client(proxy.ports["one"]) as client:
             client.send_raw(OPENING)
             upstream.connection()
-            os.kill(proxy.pid, signal.SIGTERM)
-            until(lambda: not accepts(proxy.ports["one"]), "the port is closed")
+            drains(proxy)
             head = client.recv_head()
             assert head.status == 503 and head.one("Retry-After")
         ended(proxy)
@@ -36,8 +34,7 @@ def test_sigterm_while_opening(upstream: ScriptedUpstream) -> None:
 def test_sigterm_while_open(upstream: ScriptedUpstream) -> None:
     with ProbedProxy(text(upstream, drain_timeout="1s")) as proxy:
         client = opened(proxy)
-        os.kill(proxy.pid, signal.SIGTERM)
-        until(lambda: not accepts(proxy.ports["one"]), "the port is closed")
+        drains(proxy)
         echoes(client)
         assert client.recv_close() == (1001, REASON)
         client.send_close(1001)
@@ -70,8 +67,7 @@ def test_sigterm_between_requests(upstream: ScriptedUpstream) -> None:
 def test_second_sigterm(upstream: ScriptedUpstream) -> None:
     with ProbedProxy(text(upstream, drain_timeout="1h")) as proxy:
         client = opened(proxy)
-        os.kill(proxy.pid, signal.SIGTERM)
-        until(lambda: not accepts(proxy.ports["one"]), "the port is closed")
+        drains(proxy)
         echoes(client)
         os.kill(proxy.pid, signal.SIGTERM)
         client.recv_eof()

@@ -90,6 +90,10 @@ class Streams:
         finally:
             client.drop()
 
+    def flow(self) -> None:
+        """Wait for the first consoles."""
+        until(lambda: len(self.admitted) > 20, "consoles of the streams")
+
     def flow_again(self, since: float) -> bool:
         """Return whether consoles are admitted again, some of them a second after this moment."""
         return any(answered > since for answered in self.admitted[-20:]) and self.admitted[-1] > since + 1
@@ -159,21 +163,27 @@ def scene(**keys: object) -> Iterator[Scene]:
                 let_go(running.consoles)
 
 
+def hung(redis: RedisServer, streams: Streams) -> float:
+    """Let a server hang for a time while consoles come, and return when that began."""
+    streams.flow()
+    redis.process.send_signal(signal.SIGSTOP)
+    stopped = time.monotonic()
+    until(lambda: time.monotonic() > stopped + OUTAGE, "the end of the outage", OUTAGE + 5)
+    redis.process.send_signal(signal.SIGCONT)
+    return stopped
+
+
 def test_redis_hangs_and_is_emptied(tmp_path: Path) -> None:
     redis = RedisServer(tmp_path)
     try:
         with scene(state=f"redis://127.0.0.1:{redis.port}") as running:
             with Streams(running.ports) as streams:
-                until(lambda: len(streams.admitted) > 20, "consoles of the streams")
-                redis.process.send_signal(signal.SIGSTOP)
-                stopped = time.monotonic()
-                until(lambda: time.monotonic() > stopped + OUTAGE, "the end of the outage", OUTAGE + 5)
-                redis.process.send_signal(signal.SIGCONT)
+                stopped = hung(redis, streams)
                 assert not any(stopped + 2.5 < answered < stopped + OUTAGE for answered in streams.admitted)
                 until(lambda: streams.flow_again(stopped + OUTAGE), "consoles again")
             running.check(streams)
             with Streams(running.ports) as streams:
-                until(lambda: len(streams.admitted) > 20, "consoles of the streams")
+                streams.flow()
                 redis.stop()
                 redis.start()
                 emptied = time.monotonic()
@@ -193,11 +203,7 @@ def test_consoles_are_admitted_while_redis_hangs(tmp_path: Path) -> None:
     try:
         with scene(state=f"redis://127.0.0.1:{redis.port}", state_down="admit") as running:
             with Streams(running.ports) as streams:
-                until(lambda: len(streams.admitted) > 20, "consoles of the streams")
-                redis.process.send_signal(signal.SIGSTOP)
-                stopped = time.monotonic()
-                until(lambda: time.monotonic() > stopped + OUTAGE, "the end of the outage", OUTAGE + 5)
-                redis.process.send_signal(signal.SIGCONT)
+                stopped = hung(redis, streams)
                 meanwhile = [at for at in streams.admitted if stopped + LONGEST_WAIT < at < stopped + OUTAGE]
                 assert len(meanwhile) > 50 and max(meanwhile) > stopped + OUTAGE - 1
                 assert all(at < stopped + LONGEST_WAIT for at in streams.refused if at > stopped)
@@ -219,7 +225,7 @@ def test_sentinel_makes_a_replica_the_primary(tmp_path: Path) -> None:
             ) as running,
             Streams(running.ports) as streams,
         ):
-            until(lambda: len(streams.admitted) > 20, "consoles of the streams")
+            streams.flow()
             first = redis.primary
             first.stop()
             until(lambda: redis.primary is not first, "another primary", 30)

@@ -79,16 +79,21 @@ def test_a_worker_that_is_killed_takes_its_own_consoles_only(text: Text) -> None
         crew.assert_clean()
 
 
+def lapsed(crew: Crew, victim: int, total: int, hangs: int) -> None:
+    """Stop a worker until its lease has ended: of all consoles, those that hang are listed no longer."""
+    published(crew, total)
+    os.kill(victim, signal.SIGSTOP)
+    expired(crew)
+    published(crew, total - hangs)
+
+
 def test_a_worker_that_hangs_for_longer_than_its_lease_has_its_consoles_recorded(text: Text) -> None:
     """Nobody tells of them while it may come back, and whoever finds it dead finds them all."""
     with Crew(text()) as crew:
         port, (victim, _survivor) = crew.ports["one"], crew.workers()
         clients = opened(port, 20)
         hangs = held(port, [victim])[0]
-        published(crew, 20)
-        os.kill(victim, signal.SIGSTOP)
-        expired(crew)
-        published(crew, 20 - hangs)
+        lapsed(crew, victim, 20, hangs)
         assert records(crew) == []
         os.kill(victim, signal.SIGKILL)
         until(lambda: len(records(crew)) == hangs, "each lost session has its record")
@@ -104,11 +109,8 @@ def test_a_worker_that_resumes_after_its_lease_loses_nothing(text: Text) -> None
         port, (victim, _survivor) = crew.ports["one"], crew.workers()
         clients = opened(port, 20)
         hangs = held(port, [victim])[0]
-        published(crew, 20)
-        os.kill(victim, signal.SIGSTOP)
         try:
-            expired(crew)
-            published(crew, 20 - hangs)
+            lapsed(crew, victim, 20, hangs)
         finally:
             os.kill(victim, signal.SIGCONT)
         published(crew, 20)

@@ -15,7 +15,15 @@ from tests.support.crowd import (
     opened,
 )
 from tests.support.programs import until
+from tests.support.websocket_peers import Client
 from tests.support.workers import Text, gone, published, records, refuses
+
+
+def drains(port: int, clients: list[Client]) -> None:
+    """The port is closed, and its consoles go on until they are ended."""
+    until(lambda: refuses(port), "nobody listens any more")
+    assert all(echoes(client) for client in clients)
+    let_go(clients)
 
 
 def test_sigterm_drains_all_workers(text: Text) -> None:
@@ -24,9 +32,7 @@ def test_sigterm_drains_all_workers(text: Text) -> None:
         port, workers = crew.ports["one"], crew.workers()
         clients = opened(port, 6)
         os.kill(crew.pid, signal.SIGTERM)
-        until(lambda: refuses(port), "nobody listens any more")
-        assert all(echoes(client) for client in clients)
-        let_go(clients)
+        drains(port, clients)
         assert crew._process is not None and crew._process.wait(15) == 0
         assert all(map(gone, workers))
         assert not list(crew.folder.glob("esxiproxy-*"))
@@ -69,9 +75,7 @@ def test_a_signal_to_all_processes_is_one_signal(text: Text) -> None:
         clients = opened(port, 6)
         for pid in [crew.pid, *workers]:
             os.kill(pid, signal.SIGTERM)
-        until(lambda: refuses(port), "nobody listens any more")
-        assert all(echoes(client) for client in clients)
-        let_go(clients)
+        drains(port, clients)
         assert crew._process is not None and crew._process.wait(15) == 0
         assert "started again" not in crew.log()
         assert all(map(gone, workers))
@@ -98,9 +102,7 @@ def test_without_their_master_workers_drain_and_end(text: Text) -> None:
         port, workers = crew.ports["one"], crew.workers()
         clients = opened(port, 6)
         os.kill(crew.pid, signal.SIGKILL)
-        until(lambda: refuses(port), "nobody listens any more")
-        assert all(echoes(client) for client in clients)
-        let_go(clients)
+        drains(port, clients)
         until(lambda: all(map(gone, workers)), "the workers have ended")
 
 

@@ -16,9 +16,15 @@ def said(desk):
     return [" ".join(line.split()[1:]) for line in desk.lines]
 
 
-def test_both_directions_are_shown_by_header():
+def traced():
+    """Return the shell of an operator who traces an open session."""
     desk = opened()
     desk.commands.trace(desk.id)
+    return desk
+
+
+def test_both_directions_are_shown_by_header():
+    desk = traced()
     desk.scene.client.send(up(2, SECRET) + up(1, SECRET, fin=False) + up(0, SECRET))
     desk.scene.pump()
     desk.scene.host.send(frame(2, b"x" * 70000))
@@ -32,8 +38,7 @@ def test_both_directions_are_shown_by_header():
 
 
 def test_neither_payload_nor_mask_key_is_shown():
-    desk = opened()
-    desk.commands.trace(desk.id)
+    desk = traced()
     desk.scene.client.send(up(2, SECRET) + up(9, SECRET))
     desk.scene.pump()
     shown = "\n".join(desk.lines)
@@ -51,8 +56,7 @@ def test_the_time_counts_from_the_start_of_the_trace():
 
 
 def test_control_frames_are_shown_with_the_proxy_at_one_end():
-    desk = opened()
-    desk.commands.trace(desk.id)
+    desk = traced()
     desk.scene.client.send(up(9, b"abc"))
     desk.scene.host.send(frame(10, b"abcd"))
     desk.scene.pump()
@@ -64,8 +68,7 @@ def test_control_frames_are_shown_with_the_proxy_at_one_end():
 
 
 def test_a_control_frame_received_byte_by_byte_is_shown_once():
-    desk = opened()
-    desk.commands.trace(desk.id)
+    desk = traced()
     desk.scene.client.send(up(9, b"abc"), chunk=1)
     desk.scene.host.send(frame(9, b"abc"), chunk=1)
     desk.scene.pump()
@@ -131,8 +134,7 @@ def test_untrace_ends_a_trace():
 
 
 def test_a_trace_ends_with_its_session_and_shows_the_close():
-    desk = opened()
-    desk.commands.trace(desk.id)
+    desk = traced()
     desk.scene.client.send(up(8, close(1000)))
     desk.scene.pump()
     desk.scene.host.send(frame(8, close(1000)))
@@ -149,23 +151,20 @@ def test_a_trace_ends_with_its_session_and_shows_the_close():
 
 
 def test_a_trace_ends_when_its_operator_disconnects():
-    desk = opened()
-    desk.commands.trace(desk.id)
+    desk = traced()
     desk.commands.stop_traces()
     assert desk.commands.running_traces == 0 and desk.lines[-1].endswith("the operator has disconnected")
 
 
 def test_a_fault_is_shown_by_its_name():
-    desk = opened()
-    desk.commands.trace(desk.id)
+    desk = traced()
     desk.scene.client.send(up(3, b"x"))
     desk.scene.pump()
     assert said(desk)[0] == "client > proxy ProtocolViolation: reserved opcode 3"
 
 
 def test_a_session_has_one_trace_at_a_time():
-    desk = opened()
-    desk.commands.trace(desk.id)
+    desk = traced()
     with pytest.raises(CommandError, match="already being traced"):
         desk.commands.trace(desk.id)
     assert "traced      yes" in desk.commands.session(desk.id)

@@ -44,6 +44,9 @@ def test_a_line_has_twistds_format():
     scene, written = Scene(), io.StringIO()
     logger = Logger(namespace="test", observer=LogPublisher(scene.log, textFileLogObserver(written)))
     logger.info("one\ntwo {name}", name="ä")
+    for line in ("session 1 of {line}", "one\ntwo", "", None, 7, ["ä"]):
+        logger.info("{line}", line=line)
+        logger.error("{line}", line=line, log_system="own")
     try:
         raise RuntimeError("a bug")
     except RuntimeError:

@@ -27,14 +27,16 @@ class Body:
         the bytes that have not been received, until the end or the next chunk's line.
     ``verbatim``
         whether the next bytes pass unchanged, so that the fast path may forward them.
+    ``heard``
+        whether the fast path has forwarded bytes since this flag was cleared.
     """
 
-    # The fast path (net/transport/fast_path.c) reads and updates these by the offset of their slots.
-    __slots__ = ("is_complete", "left", "more", "octets", "trailing", "verbatim")
+    # The fast path (net/transport/scan_body.c) reads and updates these by the offset of their slots.
+    __slots__ = ("heard", "is_complete", "left", "more", "octets", "trailing", "verbatim")
 
     def __init__(self) -> None:
         self.left = self.octets = 0
-        self.is_complete = self.more = self.verbatim = False
+        self.is_complete = self.more = self.verbatim = self.heard = False
         self.trailing = b""
 
     @property

@@ -136,8 +136,10 @@ class ConnectionLimits:
 
     def on_http_client(self, request: Request) -> tuple[SlotClaim, ...]:
         """Return the claims of a connection for the plain HTTP of this client, to any host."""
-        network, of_client = client_network(request.client.host), self.max_http_connections_per_client
-        if self.max_connections is None or of_client is None or network is None:
+        of_client = self.max_http_connections_per_client
+        if self.max_connections is None or of_client is None:
+            return ()
+        if (network := client_network(request.client.host)) is None:
             return ()
         name = f"http client {request.listener} {network}"
         return (SlotClaim("max_http_connections_per_client", name, of_client),)

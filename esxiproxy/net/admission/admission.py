@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
-from functools import partial
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
@@ -20,13 +19,13 @@ from esxiproxy.core.networks import canonical
 from esxiproxy.core.routing import Route
 from esxiproxy.core.session.claim import Claim, OnceClaim, Outcome
 from esxiproxy.core.session.command import Command, CommandKind, Selector, SelectorKind
-from esxiproxy.core.session.connection_limits import ConnectionLimits
-from esxiproxy.core.session.record import HTTP, Record
+from esxiproxy.core.session.connection_limits import ANONYMOUS_NAME, ConnectionLimits
+from esxiproxy.core.session.record import CONSOLE, HTTP, Record
 from esxiproxy.core.session.session import Session
 from esxiproxy.interfaces import ISessionObserver, IState
 from esxiproxy.net.admission.idle_connections import Idle, IdleConnections
 from esxiproxy.net.admission.queue import SlotQueue
-from esxiproxy.net.admission.slot import ConnectionSlot, Slot
+from esxiproxy.net.admission.slot import ConnectionSlot, CountedSlot, Slot, count_down
 
 _REPLACE_INTERVAL = 0.1
 """Seconds between two attempts to take the mark of a session that is being replaced."""
@@ -131,27 +130,45 @@ class Admission:
             self._count_refusal("max_handshakes")
             raise LimitReached(f"max_handshakes: all {most} are in use")
         self._handshakes[listener] = self._handshakes.get(listener, 0) + 1
-        return Slot(partial(self._handshake_ended, listener))
-
-    def _handshake_ended(self, listener: str) -> None:
-        _count_down(self._handshakes, listener)
+        return CountedSlot(self._handshakes, listener)
 
     def assign_handshake_slot(self, session: Session, handshake: Slot) -> None:
         """Assign the handshake slot of a connection to its session, until the session opens or ends."""
         self._handshake_slots[session.id] = handshake
+
+    def arrive(self, session: Session, limits: ConnectionLimits) -> Sequence[Claim]:
+        """Note a new session, and return the claims that it needs before its client is authenticated.
+
+        Raises OutOfDescriptors.
+        """
+        if not self._has_descriptors(len(self._dials)):
+            self._count_refusal("descriptors")
+            raise OutOfDescriptors("no file descriptor left for one more session")
+        identity = session.id
+        self._taken[identity] = ()
+        self._dials.add(identity)
+        return limits.on_arrival(session.request, session.kind)
 
     async def take_arrival_slots(self, session: Session, limits: ConnectionLimits) -> None:
         """Acquire the slots that a new session needs before its client is authenticated.
 
         Raises OutOfDescriptors, LimitReached or StateUnavailable.
         """
-        if not self.has_descriptors:
-            self._count_refusal("descriptors")
-            raise OutOfDescriptors("no file descriptor left for one more session")
-        self._taken[session.id] = ()
-        self._dials.add(session.id)
-        if claims := limits.on_arrival(session.request, session.kind):
-            self._check_taken(await self._take_for(session, claims, limits.queue_timeout))
+        if claims := self.arrive(session, limits):
+            await self.take_claims(session, claims, limits)
+
+    async def take_claims(self, session: Session, claims: Sequence[Claim], limits: ConnectionLimits) -> None:
+        """Acquire the claims of a session that has arrived.  Raises LimitReached or StateUnavailable."""
+        self._check_taken(await self._take_for(session, claims, limits.queue_timeout))
+
+    def needs_decision_slots(self, session: Session, route: Route) -> bool:
+        """Return whether a session may need slots or marks when its principal and route are known."""
+        if route.claims:
+            return True
+        principal = session.principal
+        return session.kind is CONSOLE and (
+            route.console is not None or principal is None or principal.name != ANONYMOUS_NAME
+        )
 
     async def take_decision_slots(self, session: Session, route: Route, limits: ConnectionLimits) -> None:
         """Acquire the slots and marks that a session needs when its principal and route are known.
@@ -164,7 +181,6 @@ class Admission:
         decided = limits.on_decision(session.principal.name, route.console, session.kind, route.max_consoles)
         claims = (*route.claims, *decided)
         if not claims:
-            session.marked_at = None
             return
         if route.claims:
             self._marked[session.id] = session
@@ -222,7 +238,7 @@ class Admission:
         return ConnectionSlot(self._connection_ended, self.mark_dialled, session, address, name, names)
 
     def _connection_ended(self, address: str, name: str, names: tuple[str, ...]) -> None:
-        _count_down(self.connections, address)
+        count_down(self.connections, address)
         if names:
             self._release(name, names)
 
@@ -273,7 +289,7 @@ class Admission:
         self._dials.discard(session)
         self._release_handshake(session)
         marked = self._marked.pop(session, None)
-        if (names := self._taken.pop(session, None)) is not None:
+        if names := self._taken.pop(session, None):
             self._release(session, names, Outcome.DONE if marked is None else _outcome(marked))
 
     def _release_handshake(self, session: str) -> None:
@@ -347,15 +363,6 @@ class Admission:
     async def _released(self, slot: str, names: Collection[str], outcome: Outcome) -> None:
         await self._state.give(slot, outcome)
         self._queue.slot_released(names)
-
-
-def _count_down(counter: Counter[str], name: str) -> None:
-    """Count one less, and remove the name at 0."""
-    left = counter[name] - 1
-    if left:
-        counter[name] = left
-    else:
-        counter.pop(name)
 
 
 def _is_replaceable(full: Claim | None) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -41,6 +42,21 @@ class Slot:
         self._on_connected()
 
 
+class CountedSlot(Slot):
+    """A slot that counts under a name until it is released."""
+
+    __slots__ = ("_counter", "_name")
+
+    def __init__(self, counter: Counter[str], name: str) -> None:
+        self._counter: Counter[str] | None = counter
+        self._name = name
+
+    def release(self) -> None:
+        counter, self._counter = self._counter, None
+        if counter is not None:
+            count_down(counter, self._name)
+
+
 class ConnectionSlot(Slot):
     """The slot of a connection to an address, which is counted even if it has no claims.
 
@@ -75,6 +91,15 @@ class ConnectionSlot(Slot):
         session, self._session = self._session, None
         if session is not None:
             self._mark(session)
+
+
+def count_down(counter: Counter[str], name: str) -> None:
+    """Count one less, and remove the name at 0."""
+    left = counter[name] - 1
+    if left:
+        counter[name] = left
+    else:
+        counter.pop(name)
 
 
 class SlotOwner:

@@ -14,6 +14,8 @@ from esxiproxy.net.sockets.timers import Timers
 
 RATE_WINDOW = 10.0
 """The seconds over which ``min_body_rate`` is measured."""
+CHECKS_PER_TIMEOUT = 8
+"""The checks in a ``response_timeout`` of whether the fast path, which calls nothing, has forwarded bytes."""
 
 
 class HttpDeadlines:
@@ -86,6 +88,12 @@ class HttpDeadlines:
         """Note that bytes were received from the upstream, or that it is read again."""
         self._response_progressed_at = self._clock.seconds()
 
+    def response_passes_fast(self) -> None:
+        """Note that the fast path forwards the response, and begin to check whether bytes pass."""
+        if self._session is not None and self._answer_check is not None and self._is_answer_due:
+            step = self._session.limits.response_timeout / CHECKS_PER_TIMEOUT
+            self._arm_answer_check(min(self._answer_check_at, self._clock.seconds() + step))
+
     def client_paused(self) -> None:
         """Note that the client is not read, so that its rate is not judged in this window."""
         self._was_paused = True
@@ -154,11 +162,15 @@ class HttpDeadlines:
         if not forwarding.request_complete and not forwarding.expects_continue:
             self._is_answer_due = False  # the client sends its body
             return
-        if self._flow.blocked:
-            self.response_progressed()
         limit = session.limits.response_timeout
+        body, now = forwarding.response_body, self._clock.seconds()
+        if self._flow.blocked or (body is not None and body.heard):
+            self.response_progressed()
         due = self._response_progressed_at + limit
-        if due > self._clock.seconds():
+        if due > now and body is not None:
+            body.heard = False
+            self._arm_answer_check(min(due, now + limit / CHECKS_PER_TIMEOUT))
+        elif due > now:
             self._arm_answer_check(due)
         else:
             silent = f"the upstream sent nothing for {limit:g} s"

@@ -161,8 +161,11 @@ class Exchange:
         except SessionError as error:
             self.fail(error, "client")
             return
-        if sent and self._upstream is not None:  # the rest of a request that has its answer is dropped
-            self._upstream.transport.write(sent)
+        if self._upstream is not None:  # the rest of a request that has its answer is dropped
+            if sent:
+                self._upstream.transport.write(sent)
+            if (body := self._forwarding.request_body) is not None:
+                self._client.flow.pass_on(body, self._upstream.flow)
         self._schedule_next_turn(
             "request", self._client.flow, self._forwarding.more_request, self._forward_request
         )
@@ -183,6 +186,11 @@ class Exchange:
         if not forwarding.request_complete:  # a 100 (Continue) makes the client send its body
             self._deadlines.request_progressed()
         self._forward_response(sent)
+        body = forwarding.response_body
+        if body is None or self._upstream is None or forwarding.is_event_stream:
+            pass
+        elif upstream.flow.pass_on(body, self._client.flow):
+            self._deadlines.response_passes_fast()
         self._schedule_next_turn(
             "answer",
             upstream.flow,

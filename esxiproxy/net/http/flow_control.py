@@ -1,4 +1,7 @@
-"""Flow control of one HTTP connection: why it is not read, and whether its transport is full."""
+"""Flow control of one HTTP connection: why it is not read, and whether its transport is full.
+
+A large body is forwarded from one connection to the other by a fast path.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,11 @@ from typing import Any, Protocol
 from twisted.internet.interfaces import IPushProducer, IReactorTime
 from zope.interface import implementer
 
+from esxiproxy.core.http.body import Body
+from esxiproxy.core.http.chunked_body import ChunkedBody
 from esxiproxy.net.sockets.progress import StallTimer
+from esxiproxy.net.transport.constants import READ_SIZE
+from esxiproxy.net.transport.fast_path import body_fast_path
 
 
 class PauseReason(IntEnum):
@@ -60,6 +67,7 @@ class HttpFlow:
         self._installed = False
         self._observer: FlowObserver | None = None
         self._stall_timer: StallTimer | None = None
+        self._fast_body: Body | None = None
         self.timeout = timeout
         self.blocked = False
         self.paused = False
@@ -93,8 +101,30 @@ class HttpFlow:
         self._observer = observer
 
     def unobserve(self) -> None:
-        """Report to no observer any more."""
+        """Report to no observer any more, and end the fast path of its body."""
         self._observer = None
+        self._end_fast_path()
+
+    def pass_on(self, body: Body, target: HttpFlow) -> bool:
+        """Let the fast path forward the rest of a body to ``target``, if the body is large.
+
+        Call it after each part of the body that Python has forwarded.  Return whether a fast path begins.
+        """
+        if body.is_complete:
+            self._end_fast_path()
+        elif body is not self._fast_body and _is_large(body):
+            self._fast_body = body
+            if (fast_path := body_fast_path(body, self._transport, target._transport)) is not None:
+                self._transport.set_fast_path(fast_path)
+                return True
+        return False
+
+    def _end_fast_path(self) -> None:
+        """Read the transport in Python again, if the fast path was to forward a body."""
+        if self._fast_body is not None:
+            self._fast_body = None
+            if hasattr(type(self._transport), "set_fast_path"):
+                self._transport.set_fast_path(None)
 
     def set_paused(self, reason: PauseReason, paused: bool) -> None:
         """Set or clear one reason; read the transport if none is left."""
@@ -143,3 +173,8 @@ class HttpFlow:
         timer, self._stall_timer = self._stall_timer, None
         if timer is not None:
             timer.cancel()
+
+
+def _is_large(body: Body) -> bool:
+    """Return whether several more reads are likely, so that a fast path is worth its cost."""
+    return body.left > READ_SIZE or (body.octets > READ_SIZE and isinstance(body, ChunkedBody))

@@ -10,17 +10,19 @@ enum {
     MAX_DIGITS = 7,          /* digits of a plain chunk's size, at most: its maximum is MAX_PLAIN_SIZE */
 };
 
-enum { VERBATIM, LEFT, OCTETS, REST, MAX_BODY };
+enum { VERBATIM, LEFT, OCTETS, HEARD, REST, MAX_BODY };
 static struct slot_name fixed_slots[] = {
     [VERBATIM] = {0, "verbatim", NULL},
     [LEFT] = {0, "left", NULL},
     [OCTETS] = {0, "octets", NULL},
+    [HEARD] = {0, "heard", NULL},
     {0, NULL, NULL},
 };
 static struct slot_name chunked_slots[] = {
     [VERBATIM] = {0, "verbatim", NULL},
     [LEFT] = {0, "left", NULL},
     [OCTETS] = {0, "octets", NULL},
+    [HEARD] = {0, "heard", NULL},
     [REST] = {0, "rest", NULL},
     [MAX_BODY] = {0, "max_body", NULL},
     {0, NULL, NULL},
@@ -39,9 +41,15 @@ static int fixed_scan(struct scanner *self, uint64_t size) {
     return 1;
 }
 
+/* The end of a body is left to Python. */
+static uint64_t fixed_opaque(const struct scanner *self) {
+    return self->left - 1;
+}
+
 static int store(struct scanner *self, Py_ssize_t moved) {
     (void)moved;
-    return slot_store(self->slots[LEFT], self->left) < 0 ? -1 : slot_store(self->slots[OCTETS], self->octets);
+    if (slot_store(self->slots[LEFT], self->left) < 0 || slot_store(self->slots[OCTETS], self->octets) < 0) return -1;
+    return slot_set(self->slots[HEARD], Py_NewRef(Py_True));
 }
 
 static int chunked_prepare(struct scanner *self) {
@@ -93,12 +101,17 @@ static int chunked_scan(struct scanner *self, uint64_t end) {
     return 1;
 }
 
+static uint64_t chunked_opaque(const struct scanner *self) {
+    uint64_t data = self->left > 2 ? self->left - 2 : 0, allowed = self->longest - self->octets;
+    return data < allowed ? data : allowed;
+}
+
 static int fixed_prepare(struct scanner *self) {
     (void)self;
     return 0;
 }
 
 const struct scanner_kind fixed_body_kind = {
-    "fixed body", 1, fixed_slots, fixed_prepare, fixed_load, fixed_scan, store};
+    "fixed body", 1, fixed_slots, fixed_prepare, fixed_load, fixed_scan, fixed_opaque, store};
 const struct scanner_kind chunked_body_kind = {
-    "chunked body", 1, chunked_slots, chunked_prepare, chunked_load, chunked_scan, store};
+    "chunked body", 1, chunked_slots, chunked_prepare, chunked_load, chunked_scan, chunked_opaque, store};

@@ -79,13 +79,13 @@ class Decision:
         self._result: Deferred[Any] | None = None
         self._deadline: IDelayedCall | None = None
 
-    async def start(self) -> tuple[Principal, Route]:
-        """Return the decision, or fail with DecisionTimeout, even if a plugin ignores its cancellation."""
+    def start(self) -> tuple[Principal, Route] | Deferred[tuple[Principal, Route]]:
+        """Return the decision, or what fires with it if a plugin waits for something.
+
+        The Deferred fails with DecisionTimeout after its time, even if a plugin ignores its cancellation.
+        """
         decided = begin(self._decide())
-        if not isinstance(decided, Rest):  # most plugins wait for nothing
-            return decided
-        found: tuple[Principal, Route] = await self._start(decided.steps())
-        return found
+        return self._start(decided.steps()) if isinstance(decided, Rest) else decided
 
     async def authenticate(self) -> Principal:
         """Return the principal alone, as ``start`` does."""

@@ -8,6 +8,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 
 from esxiproxy.core.errors import (
@@ -117,23 +118,28 @@ class Gateway:
         Each authenticator and each router has ``decision_timeout`` seconds.  Raises a SessionError when the
         client is refused or a deadline expires.
         """
-        forwarded = session.kind is HTTP and self.forwards
-        if self._drains is not None and not forwarded and self._drains.may_refuse:
-            await check_arrival(self._drains, session)
-        await self.admission.take_arrival_slots(session, self.connection_limits)
+        admission, drains = self.admission, self._drains
+        is_page = session.kind is HTTP
+        forwarded = is_page and self.forwards
+        if drains is not None and not forwarded and drains.may_refuse:
+            await check_arrival(drains, session)
+        if claims := admission.arrive(session, self.connection_limits):
+            await admission.take_claims(session, claims, self.connection_limits)
         decision = Decision(
-            session, self._authenticators, self._routers, self.admission.clock, self._router_cookies
+            session, self._authenticators, self._routers, admission.clock, self._router_cookies
         )
-        principal, route = await decision.start()
-        limits = self._connection_limits_of(route.upstream)
+        decided = decision.start()
+        principal, route = await decided if isinstance(decided, Deferred) else decided
         forwarded = forwarded and not decision.upgrades_only
-        if self._drains is not None and not forwarded and self._drains.current.has_own:
-            await check_route(self._drains, session, route, self._connector)
-        if session.kind is HTTP and not forwarded:
-            await self.admission.check_claims(route.claims)
+        if drains is not None and not forwarded and drains.current.has_own:
+            await check_route(drains, session, route, self._connector)
+        if is_page and not forwarded:
+            await admission.check_claims(route.claims)
             raise UpgradeRequired("only WebSocket connections are served here")
-        await self.admission.take_decision_slots(session, route, limits)
-        if self._logins is not None and decision.authenticator is not None:
+        if admission.needs_decision_slots(session, route):
+            limits = self._connection_limits_of(route.upstream)
+            await admission.take_decision_slots(session, route, limits)
+        if not is_page and self._logins is not None and decision.authenticator is not None:
             self._logins.remember(session, decision.authenticator)
         return principal, route
 
@@ -151,7 +157,7 @@ class Gateway:
         SessionError.  If this fails or is cancelled, all slots are released and no connection is left.
         """
         drains = self._drains if session.kind is CONSOLE else None
-        if drains is not None:
+        if drains is not None and drains.current.has_own:
             check_destination(drains, session, destination)
         if session.route is not None and session.route.acquire is not None:
             destination = await self._acquire_first(session, destination) or destination
@@ -320,7 +326,7 @@ class Gateway:
     def claim_names(self, session: Session, upstream: Upstream) -> tuple[str, ...]:
         """Return the names of the claims under which a connection counts for the client of a request."""
         claims = self._connection_limits_of(upstream).on_http_client(session.request)
-        return tuple(claim.name for claim in claims)
+        return tuple(claim.name for claim in claims) if claims else ()
 
 
 def _cookies(router: Any) -> frozenset[bytes]:

@@ -18,6 +18,7 @@ from esxiproxy.interfaces import ISessionObserver
 MAX_REFUSAL_LINES = 5
 """Lines a second for refusals under a limit, failed TLS handshakes and clients that sent nothing."""
 _REFUSED = frozenset({LimitReached.__name__, OutOfDescriptors.__name__, TLSHandshakeFailed.__name__})
+_ERRORS = SessionLogFilter.ERRORS  # a member of an Enum takes long to look up in Python 3.11
 _SILENT_CLIENT_TIMEOUTS = frozenset({"tls_handshake_timeout", "head_timeout"})
 
 
@@ -43,7 +44,7 @@ class SessionLog:
         """Ignore the start of a session: its line is logged when it ends."""
 
     def closed(self, record: Record) -> None:
-        if self.filter is SessionLogFilter.ERRORS and not record.error:
+        if not record.error and self.filter is _ERRORS:
             return
         if record.error not in _REFUSED and record.timeout not in _SILENT_CLIENT_TIMEOUTS:
             self._log.info("{line}", line=line(record))
