@@ -265,11 +265,16 @@ def test_another_exception_of_a_fast_path_ends_its_stream_alone(loop):
 @compiled
 def test_serve_rejects_invalid_arguments():
     serve = fast_path._compiled.serve
-    for arguments in ((), (0, {}, 0, print), (0, [], 0, print, print), ("0", {}, 0, print, print)):
+    for arguments in (
+        (),
+        (0, {}, 0, print, print),
+        (0, [], 0, print, print, True),
+        ("0", {}, 0, print, print, True),
+    ):
         with pytest.raises(TypeError):
             serve(*arguments)
     with pytest.raises(OSError):
-        serve(-1, {}, 0, print, print)
+        serve(-1, {}, 0, print, print, True)
 
 
 class Ending(Greedy):
