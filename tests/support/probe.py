@@ -134,7 +134,7 @@ def counts(reactor: Any) -> dict[str, int]:
         ours = str(kind.__module__).startswith("esxiproxy.")
         if ours or kind in OTHERS or isinstance(thing, CoroutineType):
             found[kind.__name__] += 1
-    found["spent timers"] = found.pop("DelayedCall", 0)
+    found["spent timers"] = found.pop("DelayedCall", 0) + found.pop("QueuedCall", 0)
     found["timers"] = sum(call.active() for call in reactor.getDelayedCalls())
     found["threads"] = threading.active_count()
     return dict(found)
