@@ -11,6 +11,7 @@ C_FILES = (
     "compiled.c",
     "fast_path.c",
     "epoll_loop.c",
+    "registration.c",
     "buffer.c",
     "pipe.c",
     "slots.c",

@@ -174,5 +174,7 @@ class HttpFlow:
 
 
 def _is_large(body: Body) -> bool:
-    """Return whether several more reads are likely, so that a fast path is worth its cost."""
+    """Return whether several more reads are likely to pass unchanged, so that a fast path pays off."""
+    if not body.verbatim:
+        return False
     return body.left > READ_SIZE or (body.octets > READ_SIZE and isinstance(body, ChunkedBody))

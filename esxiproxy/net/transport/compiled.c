@@ -16,6 +16,9 @@ static PyObject *openssl(PyObject *module, PyObject *args) {
 static PyMethodDef methods[] = {
     {"openssl", openssl, METH_VARARGS, openssl_doc},
     {"serve", (PyCFunction)(void (*)(void))epoll_loop_serve, METH_FASTCALL, epoll_loop_serve_doc},
+    {"register", (PyCFunction)(void (*)(void))epoll_register, METH_FASTCALL, epoll_register_doc},
+    {"unregister", (PyCFunction)(void (*)(void))epoll_unregister, METH_FASTCALL, epoll_unregister_doc},
+    {"set_options", (PyCFunction)(void (*)(void))set_options, METH_FASTCALL, set_options_doc},
     {NULL, NULL, 0, NULL},
 };
 

@@ -123,4 +123,10 @@ extern const char epoll_loop_serve_doc[];
 PyObject *epoll_loop_serve(PyObject *module, PyObject *const *args, Py_ssize_t count);
 int epoll_loop_init(void);
 
+/* registration.c: registers streams with the epoll instance of the loop, and sets options of sockets. */
+extern const char epoll_register_doc[], epoll_unregister_doc[], set_options_doc[];
+PyObject *epoll_register(PyObject *module, PyObject *const *args, Py_ssize_t count);
+PyObject *epoll_unregister(PyObject *module, PyObject *const *args, Py_ssize_t count);
+PyObject *set_options(PyObject *module, PyObject *const *args, Py_ssize_t count);
+
 #endif

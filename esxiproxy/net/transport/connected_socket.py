@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import socket
+from contextlib import suppress
 from typing import Any
 
 from twisted.internet.interfaces import ISystemHandle
 from zope.interface import implementer
 
+from esxiproxy.net.transport.fast_path import compiled
 from esxiproxy.net.transport.interfaces import repeated_address_of
+
+_module = compiled()
+_set_options = None if _module is None else _module.set_options
 
 
 @implementer(ISystemHandle)
@@ -55,6 +60,15 @@ class ConnectedSocket:
 
     def setTcpKeepAlive(self, enabled: bool) -> None:
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, enabled)
+
+    def set_socket_options(self, options: tuple[tuple[int, int, int], ...]) -> None:
+        """Set options of the socket, each by level, name and value, as far as the socket has them."""
+        if _set_options is not None:
+            _set_options(self.socket.fileno(), options)
+            return
+        for option in options:
+            with suppress(OSError):
+                self.socket.setsockopt(*option)
 
     def _tcp(self) -> bool:
         return self.socket.family != socket.AF_UNIX

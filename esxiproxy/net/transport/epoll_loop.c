@@ -9,8 +9,9 @@
 static PyObject *fast_path_name, *do_read_name, *do_write_name;
 
 const char epoll_loop_serve_doc[] =
-    "serve(epoll_fd, entries, turn, other, ended)\n\n"
-    "Serve the streams that are ready, and return how many they were; 0 when none is left.  `entries` maps each\n"
+    "serve(epoll_fd, entries, turn, other, ended, wait)\n\n"
+    "Serve the streams that are ready, and return how many they were; 0 when none is left.  If `wait` is True and\n"
+    "none is ready, wait a moment for one.  `entries` maps each\n"
     "descriptor to a list: the stream, the events it waits for, and the turn in which it was registered.\n"
     "A stream is not served in that turn.  Its fast path is run, or its doRead or doWrite is called.\n"
     "`ended(stream, why, event, raised)` is called for a result other than None, and for an exception with\n"
@@ -168,8 +169,8 @@ static int wait_for(int poller, struct epoll_event *events) {
 PyObject *epoll_loop_serve(PyObject *module, PyObject *const *args, Py_ssize_t count) {
     (void)module;
     struct epoll_event events[MAX_EVENTS];
-    if (count != 5 || !PyDict_CheckExact(args[1]))
-        return PyErr_Format(PyExc_TypeError, "serve() takes a descriptor, a dict, an integer and two callables");
+    if (count != 6 || !PyDict_CheckExact(args[1]))
+        return PyErr_Format(PyExc_TypeError, "serve() takes a descriptor, a dict, an integer, two callables and a bool");
     struct callbacks python = {args[3], args[4]};
     long turn = PyLong_AsLong(args[2]);
     int poller = (int)PyLong_AsLong(args[0]), ready, served = 0;
@@ -178,6 +179,7 @@ PyObject *epoll_loop_serve(PyObject *module, PyObject *const *args, Py_ssize_t c
         if (errno == EINTR) return PyLong_FromLong(0); /* the reactor calls again */
         return PyErr_SetFromErrno(PyExc_OSError);
     }
+    if (ready == 0 && args[5] == Py_True) ready = wait_for(poller, events);
     for (long long end = microseconds() + MAX_TURN_US; ready > 0; ready = wait_for(poller, events)) {
         enum outcome all = serve_all(args[1], poller, events, ready, turn, &python, &served);
         if (all == FAILED) return NULL;

@@ -17,6 +17,8 @@ from esxiproxy.net.transport.interfaces import DoReadResult, Unfinished
 
 IN, OUT = select.EPOLLIN, select.EPOLLOUT
 GONE = select.EPOLLHUP | select.EPOLLERR
+WAITS_PER_TURN = 3
+"""Times that the compiled loop waits for the next event before the reactor gets its turn."""
 DISCONNECT_ROUNDS = 3
 """Rounds of ``connectionLost`` when the reactor stops, since protocols may open connections in each round."""
 
@@ -38,16 +40,17 @@ class EpollLoop:
         self._reactor = reactor
         self.callLater = reactor.callLater
         self._epoll: Any = None
+        self._epoll_fd = -1
         self._entries: dict[int, list[Any]] = {}
         """By descriptor: the stream, the events it waits for, and the turn in which it was registered."""
         self._turn = 0
         self._soon: list[tuple[Any, BaseException | None]] = []
         self._is_serving = False
-        module = compiled()
-        self._serve_compiled = None if module is None else module.serve
+        self._compiled = compiled()
+        self._serving = self._serve, self._ended
 
     def fileno(self) -> int:
-        return -1 if self._epoll is None else int(self._epoll.fileno())
+        return self._epoll_fd
 
     def logPrefix(self) -> str:
         return "streams"
@@ -61,17 +64,23 @@ class EpollLoop:
         if self._epoll is not None:
             self._epoll.close()
             self._epoll = None
+            self._epoll_fd = -1
         self._entries.clear()
 
     # The fast path
 
     def doRead(self) -> None:
-        """Serve the streams that are ready, until there are none or STREAMS_PER_TURN are served."""
-        served = 0
+        """Serve the streams that are ready, until there are none or STREAMS_PER_TURN are served.
+
+        The compiled loop waits for a moment a few times, since the answer to what was sent is often near, and
+        a turn of the reactor costs as much as a fifth of a session.
+        """
+        served = waits = 0
         self._is_serving = True
         try:
-            while served < STREAMS_PER_TURN and (ready := self._ready()):
+            while served < STREAMS_PER_TURN and (ready := self._ready(0 < waits <= WAITS_PER_TURN)):
                 served += ready
+                waits += 1
                 if self._soon:
                     self._serve_soon()
         finally:
@@ -100,17 +109,13 @@ class EpollLoop:
             if why is not None:
                 self._lose(stream, why, 0)
 
-    def _ready(self) -> int:
+    def _ready(self, wait: bool = False) -> int:
         """Serve each stream that is ready once, and return how many they were; 0 when none is left."""
         if self._epoll is None:  # a stream has stopped the reactor
             return 0
         self._turn += 1
-        if self._serve_compiled is not None:
-            return int(
-                self._serve_compiled(
-                    self._epoll.fileno(), self._entries, self._turn, self._serve, self._ended
-                )
-            )
+        if self._compiled is not None:
+            return int(self._compiled.serve(self._epoll_fd, self._entries, self._turn, *self._serving, wait))
         events = self._epoll.poll(0, MAX_EVENTS)
         for fd, event in events:
             self._serve(fd, event)
@@ -189,20 +194,19 @@ class EpollLoop:
 
     def remove(self, stream: Any) -> None:
         """Register a stream for nothing."""
-        fd = stream.fileno()  # -1 once it is closed
-        entry = self._entries.get(fd)
-        if entry is not None and entry[0] is stream:
-            entry[1] = 0
-            self._epoll.unregister(fd)
-            del self._entries[fd]
+        self._drop(stream, IN | OUT)
 
     def _want(self, stream: Any, bit: int) -> None:
+        if self._epoll is None:
+            self._epoll = select.epoll()
+            self._epoll_fd = self._epoll.fileno()
+            self._reactor.addReader(self)
         fd = stream.fileno()
+        if self._compiled is not None:
+            self._compiled.register(self._epoll_fd, self._entries, stream, fd, bit, self._turn)
+            return
         entry = self._entries.get(fd)
         if entry is None:
-            if self._epoll is None:
-                self._epoll = select.epoll()
-                self._reactor.addReader(self)
             self._epoll.register(fd, bit)
             self._entries[fd] = [stream, bit, self._turn]
         elif entry[0] is not stream:
@@ -213,12 +217,15 @@ class EpollLoop:
             self._epoll.modify(fd, entry[1] | bit)
             entry[1] |= bit
 
-    def _drop(self, stream: Any, bit: int) -> None:
+    def _drop(self, stream: Any, bits: int) -> None:
         fd = stream.fileno()  # -1 once it is closed
-        entry = self._entries.get(fd)
-        if entry is None or entry[0] is not stream or not entry[1] & bit:
+        if self._compiled is not None:
+            self._compiled.unregister(self._epoll_fd, self._entries, stream, fd, bits)
             return
-        entry[1] &= ~bit
+        entry = self._entries.get(fd)
+        if entry is None or entry[0] is not stream or not entry[1] & bits:
+            return
+        entry[1] &= ~bits
         if entry[1]:
             self._epoll.modify(fd, entry[1])
         else:

@@ -76,8 +76,6 @@ class _Accepting:
     reactor: Any
     connected: bool
     disconnecting: bool
-    startReading: Callable[[], None]
-    stopReading: Callable[[], None]
 
     has_descriptors: Callable[[], bool] = staticmethod(lambda: True)
     gate: Gate | None = None
@@ -85,6 +83,13 @@ class _Accepting:
     """The local address of all connections, or None if the port is bound to every address."""
     no_delay = False
     """Whether accepted connections have TCP_NODELAY, which Linux passes on from the listening socket."""
+
+    def startReading(self) -> None:
+        """Accept in the loop of the streams, which takes a sixth of an event of the reactor."""
+        self.loop.addReader(self)
+
+    def stopReading(self) -> None:
+        self.loop.removeReader(self)
 
     def doRead(self) -> None:
         for _ in range(ACCEPTS_PER_TURN):

@@ -94,7 +94,7 @@ def test_a_factory_that_raises_costs_its_connection_and_no_turns(ours_plain):
 
     factory.buildProtocol = build
     ours_plain.until(lambda: server.made and server.lost is not None)
-    assert not ours_plain.reactor._epoll_loop._entries
+    assert [entry[0] for entry in ours_plain.reactor._epoll_loop._entries.values()] == [port]
 
 
 def test_a_dial_that_is_on_its_way_when_the_reactor_stops_fails(ours_plain):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import socket
 import time
 
@@ -264,11 +265,16 @@ def test_another_exception_of_a_fast_path_ends_its_stream_alone(loop):
 @compiled
 def test_serve_rejects_invalid_arguments():
     serve = fast_path._compiled.serve
-    for arguments in ((), (0, {}, 0, print), (0, [], 0, print, print), ("0", {}, 0, print, print)):
+    for arguments in (
+        (),
+        (0, {}, 0, print, print),
+        (0, [], 0, print, print, True),
+        ("0", {}, 0, print, print, True),
+    ):
         with pytest.raises(TypeError):
             serve(*arguments)
     with pytest.raises(OSError):
-        serve(-1, {}, 0, print, print)
+        serve(-1, {}, 0, print, print, True)
 
 
 class Ending(Greedy):
@@ -332,3 +338,58 @@ def test_the_end_of_the_loop_ends_streams_that_were_to_be_served_soon(loop):
     loop.serve_soon(stream)
     loop._reactor.disconnectAll()
     assert [type(event) for event in stream.events] == [str, ConnectionDone]
+
+
+@compiled
+def test_register_and_unregister_reject_invalid_arguments():
+    with select.epoll() as epoll, socket.socket() as sock:
+        poller, fd, stream = epoll.fileno(), sock.fileno(), object()
+        for arguments in ((), (poller, [], stream, fd, 1, 0), (poller, {}, stream, "0", 1, 0)):
+            with pytest.raises(TypeError):
+                fast_path._compiled.register(*arguments)
+        for arguments in ((), (poller, [], stream, fd, 1), (poller, {}, stream, fd, "1")):
+            with pytest.raises(TypeError):
+                fast_path._compiled.unregister(*arguments)
+        for entry in (None, (stream, 1, 0), [stream, 1], [stream, "1", 0]):
+            with pytest.raises(TypeError):
+                fast_path._compiled.register(poller, {fd: entry}, stream, fd, 1, 0)
+            with pytest.raises(TypeError):
+                fast_path._compiled.unregister(poller, {fd: entry}, stream, fd, 1)
+        entries = {}
+        with pytest.raises(OSError):
+            fast_path._compiled.register(-1, entries, stream, fd, 1, 0)
+        with pytest.raises(OSError):
+            fast_path._compiled.unregister(-1, {fd: [stream, 1, 0]}, stream, fd, 1)
+        assert entries == {}
+
+
+@compiled
+def test_socket_options_that_a_socket_does_not_have_are_left_out():
+    set_options = fast_path._compiled.set_options
+    near, far = socket.socketpair()
+    with near, far:
+        keepalive = (socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        set_options(near.fileno(), ((socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 3), (*keepalive, 1)))
+        assert near.getsockopt(*keepalive)
+    set_options(-1, ((*keepalive, 1),))
+    for arguments in ((), ("0", ()), (0, []), (0, ((1, 2),)), (0, ([1, 2, 3],)), (0, (("1", 2, 3),))):
+        with pytest.raises(TypeError):
+            set_options(*arguments)
+
+
+def test_a_stream_may_wait_for_one_event_and_the_other(loop):
+    stream = Ending(loop)
+    loop.addWriter(stream)
+    loop.addWriter(stream)
+    loop.doRead()
+    assert stream.events and set(stream.events) == {"write"}
+    loop.removeWriter(stream)
+    loop.removeWriter(stream)
+    stream.events.clear()
+    stream.far.send(b"x")
+    loop._ready()
+    assert stream.served == 1 and not stream.events
+    loop.addWriter(stream)
+    loop.remove(stream)
+    loop.remove(stream)
+    assert loop._ready() == 0 and stream.served == 1
