@@ -38,9 +38,14 @@ def portal_parts(
     }
 
     @lru_cache(_MAX_PRINCIPALS)
-    def scopes_for(listener: str, principal: Principal) -> Sequence[RouterScope]:
+    def remembered_scopes(listener: str, principal: Principal) -> Sequence[RouterScope]:
         found = of_listeners.get(listener, ())
         return tuple(RouterScope(scope.vspheres, scope.rules.of(principal)) for scope in found)
+
+    def scopes_for(listener: str, principal: Principal) -> Sequence[RouterScope]:
+        # A login and its Set-Cookie are not remembered, and all logins of a user share one entry.
+        named = Principal(principal.name, groups=principal.groups, authenticator=principal.authenticator)
+        return remembered_scopes(listener, named)
 
     def rights(listener: str, principal: Principal, machine: Machine) -> frozenset[Right]:
         found: frozenset[Right] = frozenset()

@@ -1,5 +1,6 @@
 """The rights of the portal's users, and the links that its API makes, which the router opens."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 from twisted.internet.defer import Deferred
@@ -7,6 +8,7 @@ from twisted.internet.task import Clock
 
 from esxiproxy.app.portal_parts import portal_parts
 from esxiproxy.app.preflight import load
+from esxiproxy.core.access import AccessRules
 from esxiproxy.core.console_link import link_in, open_console_link
 from esxiproxy.core.routing import Principal
 from esxiproxy.core.session.claim import SlotClaim
@@ -77,6 +79,25 @@ def test_rights_are_those_of_the_routers_of_the_listener(tmp_path):
     assert words("desk", ALICE, vsphere="dc2") == {"power", "disconnect"}
     assert words("people", Principal("bob", authenticator="authenticator staff")) == set()
     assert words("none", ALICE) == set()
+
+
+def test_rules_are_remembered_without_the_secrets_of_a_login(tmp_path, monkeypatch):
+    asked, original = [], AccessRules.of
+
+    def watch(rules, principal):
+        asked.append(principal)
+        return original(rules, principal)
+
+    monkeypatch.setattr(AccessRules, "of", watch)
+    made = parts(tmp_path)[0]
+    for number in range(3):
+        cookie = (b"Set-Cookie", b"s=%d" % number)
+        login = replace(ALICE, expires=NOW + number, response_fields=(cookie,), login=f"login {number}")
+        assert {right.value for right in made.rights("desk", login, Box(vsphere="dc2"))} == {
+            "power",
+            "disconnect",
+        }
+    assert set(asked) == {ALICE} and len(asked) < 3
 
 
 def test_a_machine_is_full_by_the_limits_of_its_first_router_or_its_own(tmp_path):

@@ -378,3 +378,20 @@ def test_an_upstream_that_disconnects_without_a_response_is_502(sent, said):
     scene.pump()
     assert scene.record.error == "UpstreamLost"
     assert scene.record.detail == f"the upstream ended the connection {said}"
+
+
+@pytest.mark.parametrize(
+    "field", [(b"A", b"b\r\nC: d"), (b"A\r\nB", b"c"), (b"A", b"b\r\n\r\n\x82\x01c"), (b"A b", b"c")]
+)
+def test_a_field_of_a_plugin_that_would_begin_another_one_is_not_sent(field):
+    scene = Scene()
+    bob = Principal("bob", response_fields=((b"Set-Cookie", b"a=b"), field))
+    scene.authenticator.answer.addCallback(lambda _: bob)
+    asked(scene)
+    scene.accept()
+    scene.pump()
+    assert status(scene.client.received) == 502 and b"C: d" not in scene.client.received
+    assert scene.host.ended == "aborted"
+    scene.client.close()
+    scene.pump()
+    assert scene.record.error == "UpstreamInvalid" and scene.at_rest()

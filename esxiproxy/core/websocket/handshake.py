@@ -18,6 +18,7 @@ from esxiproxy.core.errors import (
 )
 from esxiproxy.core.http.fields import NEVER_DOWNSTREAM, end_to_end, host_field, origin_field, request_fields
 from esxiproxy.core.http.head import MAX_HEAD, Fields, RequestHead, by_name, tokens
+from esxiproxy.core.http.head_writer import answer_head
 from esxiproxy.core.http.link_place import without_link
 from esxiproxy.core.http.request import Request
 from esxiproxy.core.http.rewriting import ResponseRewriter, needs_rewriting
@@ -269,6 +270,7 @@ def switching_head(upgrade: Upgrade, acceptance: Acceptance, session: str, more:
     """Return the proxy's 101 to the client.
 
     It has the chosen subprotocol, the end-to-end fields, the session's id and the end-to-end fields ``more``.
+    Raise UpstreamInvalid for one of ``more`` with an illegal byte.
     """
     own = _ACCEPTED + accept_value(upgrade.key) + b"\r\n"
     if acceptance.subprotocol in upgrade.subprotocols:
@@ -276,8 +278,17 @@ def switching_head(upgrade: Upgrade, acceptance: Acceptance, session: str, more:
     passed = acceptance.lines
     if passed is None:
         passed = _lines(end_to_end(acceptance.fields, _NOT_PASSED))
-    added = _lines(end_to_end(more, _NOT_PASSED)) if more else b""
+    added = _lines(_checked(end_to_end(more, _NOT_PASSED))) if more else b""
     return b"%b%bVia: %b\r\nX-Request-ID: %b\r\n%b\r\n" % (own, passed, via(), session.encode(), added)
+
+
+def _checked(fields: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    """Return these fields of a plugin, none of which ends its line and begins another one."""
+    try:
+        answer_head(101, b"", fields)
+    except ValueError:
+        raise UpstreamInvalid("the answer's additional fields cannot be passed on") from None
+    return fields
 
 
 def _lines(fields: Iterable[tuple[bytes, bytes]]) -> bytes:

@@ -14,6 +14,7 @@ from esxiproxy.core.errors import (
     Internal,
     MalformedRequest,
     SessionError,
+    UpstreamInvalid,
 )
 from esxiproxy.core.http.refusal import refusal
 from esxiproxy.core.session.session import Session
@@ -92,7 +93,13 @@ class Frontend(Leg, WebSocketServerProtocol):
         self.walker.max_frame = self.session.limits.max_frame
         assert self.session.principal is not None
         more = self.session.principal.response_fields
-        self.transport.write(switching_head(self._upgrade, backend.acceptance, self.session.id, more))
+        try:
+            answer = switching_head(self._upgrade, backend.acceptance, self.session.id, more)
+        except UpstreamInvalid as error:
+            backend.transport.abortConnection()
+            self.refuse(error)
+            return
+        self.transport.write(answer)
         self.open()
         backend.acceptance = None
         self._sessions.opened(self.session)
