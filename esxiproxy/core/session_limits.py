@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from esxiproxy.core.identity_cache import IdentityCache
+
 MAX_EARLY = 64 * 1024
 """Maximum number of bytes buffered until the upstream is connected, or behind a request in progress."""
 
@@ -53,3 +55,13 @@ class SessionLimits:
             if value is not None and ((present := getattr(self, name)) is None or value < present)
         }
         return self.overridden_by(shorter)
+
+
+_of_listeners: IdentityCache[SessionLimits, IdentityCache[Mapping[str, Any], SessionLimits]] = IdentityCache(
+    lambda limits: IdentityCache(limits.overridden_by)
+)
+
+
+def limits_of_upstream(listener: SessionLimits, overrides: Mapping[str, Any]) -> SessionLimits:
+    """Return the limits of a listener with those of an upstream in their place, computed once for both."""
+    return _of_listeners(listener)(overrides) if overrides else listener

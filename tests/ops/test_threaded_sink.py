@@ -369,3 +369,20 @@ def test_the_last_losses_are_reported_at_the_end(tmp_path):
     losses.add(3, READER_STALLED)
     log._finish()
     assert "process log: 3 lines lost" in scene.written()[-1]
+
+
+def test_lines_that_follow_each_other_are_written_together(tmp_path):
+    scene = Scene(RotatedFileSink, tmp_path)
+    scene.sink.resting = 0.0
+    scene.sink.reactor_started()
+    scene.sink.put(b"first\n")
+    assert scene.disk.reached.acquire(timeout=SECONDS), "the first line does not wait"
+    scene.sink.resting = float(SECONDS)
+    for number in range(50):
+        scene.sink.put(b"%d\n" % number)
+    scene.idle()  # which ends the rest
+    assert scene.written() == ["first", *map(str, range(50))]
+    writes = 0
+    while scene.disk.reached.acquire(blocking=False):
+        writes += 1
+    assert 1 <= writes <= 2, "the thread may have waited for the first of them"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
@@ -224,15 +224,22 @@ class Admission:
         Raises LimitReached or StateUnavailable.
         """
         request = session.request if session is not None and session.kind is HTTP else None
-        name, names = "", tuple[str, ...]()
-        if claims := limits.on_dial(host, request):
-            self._connections += 1
-            name = f"{self._state.instance_id} connection {self._connections}"
-            names = tuple(claim.name for claim in claims)
-            queue = limits.queue_timeout or (_CLOSE_TIMEOUT if self._idle.has(names) else None)
-            last = request is not None
-            full = await self._take(name, claims, queue, lambda full: self._idle.close_one(full.name), last)
-            self._check_taken(full)
+        claims = limits.on_dial(host, request)
+        if not claims:
+            return self.count_connection(session, host)
+        self._connections += 1
+        name = f"{self._state.instance_id} connection {self._connections}"
+        names = tuple(claim.name for claim in claims)
+        queue = limits.queue_timeout or (_CLOSE_TIMEOUT if self._idle.has(names) else None)
+        last = request is not None
+        full = await self._take(name, claims, queue, lambda full: self._idle.close_one(full.name), last)
+        self._check_taken(full)
+        return self.count_connection(session, host, name, names)
+
+    def count_connection(
+        self, session: Session | None, host: str, name: str = "", names: tuple[str, ...] = ()
+    ) -> Slot:
+        """Return the slot of a connection to this IP address, whose claims are taken or which has none."""
         address = canonical(host)
         self.connections[address] = self.connections.get(address, 0) + 1
         return ConnectionSlot(self._connection_ended, self.mark_dialled, session, address, name, names)
@@ -328,7 +335,10 @@ class Admission:
                 free_one(full)
             return full
 
-        return await self._queue.take(claims, queue, attempt, last)
+        refused = None
+        if self._queue.is_empty and (refused := await attempt()) is None:
+            return None
+        return await self._queue.take(claims, queue, attempt, last, refused)
 
     def _check_taken(self, full: Claim | None) -> None:
         """Raise the refusal of a claim that could not be taken."""
@@ -348,20 +358,23 @@ class Admission:
         if not names:
             return None
         try:
-            releasing = begin(self._released(slot, names, outcome))
+            giving = self._state.give(slot, outcome)
+            if isinstance(giving, Deferred) and giving.called and giving.result is None:
+                self._queue.slot_released(names)  # the usual case: state in memory
+                return None
+            releasing = begin(self._released(giving, names))
             if not isinstance(releasing, Rest):
                 return None
         except Exception:
             self._release_failed(Failure(), slot)
             return None
-        giving = Deferred.fromCoroutine(releasing.steps())
-        return giving.addErrback(self._release_failed, slot)
+        return Deferred.fromCoroutine(releasing.steps()).addErrback(self._release_failed, slot)
 
     def _release_failed(self, failure: Failure, slot: str) -> None:
         self._log.failure("release of slot {slot} failed, it stays in use", failure, slot=slot)
 
-    async def _released(self, slot: str, names: Collection[str], outcome: Outcome) -> None:
-        await self._state.give(slot, outcome)
+    async def _released(self, giving: Awaitable[None], names: Collection[str]) -> None:
+        await giving
         self._queue.slot_released(names)
 
 

@@ -346,7 +346,7 @@ class ActiveDrains(Service):
 
     def opened(self, session: Session) -> None:
         """End a session that was dialled before a drain and opened after the end of it."""
-        if any(drain.covers(session) for drain in self._ended):
+        if self._ended and any(drain.covers(session) for drain in self._ended):
             self.clock.callLater(0, self._end_late, session.id)  # the relay starts after this call
 
     def _end_late(self, identity: str) -> None:

@@ -48,16 +48,26 @@ class SlotQueue:
     def __len__(self) -> int:
         return sum(len(queue) for queue in self._queues.values())
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether no session waits."""
+        return not self._queues
+
     async def take(
-        self, claims: Sequence[Claim], seconds: float | None, attempt: Attempt, last: bool = False
+        self,
+        claims: Sequence[Claim],
+        seconds: float | None,
+        attempt: Attempt,
+        last: bool = False,
+        refused: Claim | None = None,
     ) -> Claim | None:
         """Acquire the claims by ``attempt``, and wait up to so many seconds for them.
 
         Return None on success, otherwise the claim that could not be acquired.  If ``seconds`` is None, there
         is one attempt at most, and none if another session waits for one of the claims.  A rate and a mark
-        are not waited for.
+        are not waited for.  ``refused`` is the result of an attempt that was made while no session waited.
         """
-        full = self._first_queued(claims, last) or await attempt()
+        full = refused or self._first_queued(claims, last) or await attempt()
         if full is None or seconds is None or not isinstance(full, SlotClaim):
             return full
         waiter, deadline = _Waiter(last, next(self._numbers)), self._clock.seconds() + seconds
@@ -117,6 +127,8 @@ class SlotQueue:
 
     def slot_released(self, names: Iterable[str]) -> None:
         """Give the first waiter of each of these claims its turn."""
+        if not self._queues:
+            return
         for name in names:
             self._call_first(name)
 

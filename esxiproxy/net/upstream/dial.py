@@ -87,6 +87,12 @@ class Dial(ClientFactory):
             self._fail(Failure())
         return opened
 
+    def doStart(self) -> None:
+        """Do nothing: there is one connection at most."""
+
+    def doStop(self) -> None:
+        """Do nothing, see ``doStart``."""
+
     def buildProtocol(self, addr: Any) -> Any:
         self._is_connecting, self._connector = False, None
         factory, self._factory = self._factory, None

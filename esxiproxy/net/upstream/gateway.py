@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -147,35 +147,42 @@ class Gateway:
         overrides = upstream.connection_limits
         return self._overridden_limits(overrides) if overrides else self.connection_limits
 
-    async def connect(
+    def connect(
         self, session: Session, destination: Destination, make: Callable[[Upstream, UpstreamTLS | None], P]
-    ) -> P:
+    ) -> Awaitable[P]:
         """Acquire a connection slot, and connect the protocol that ``make`` builds to the destination.
 
         Of several addresses the first whose host is verified is used.  Each attempt has a slot of its own.
         All of them, and the look-up of names, have ``upstream_handshake_timeout`` seconds together.  Raises a
         SessionError.  If this fails or is cancelled, all slots are released and no connection is left.
         """
+        drains, route = self._drains, session.route
+        if (
+            destination.networks.unchecked
+            and (drains is None or not drains.current.has_own)
+            and (route is None or route.acquire is None)
+            and (candidates := literal_candidates(destination)) is not None
+            and len(candidates) == 1
+        ):  # one configured address, as usual
+            seconds = session.limits.upstream_handshake_timeout
+            return self._attempt(session, make, candidates[0], seconds, None)
+        return self._connect(session, destination, make)
+
+    async def _connect(
+        self, session: Session, destination: Destination, make: Callable[[Upstream, UpstreamTLS | None], P]
+    ) -> P:
+        """Connect to the first of several addresses, or to a host that has to be looked up or checked."""
         drains = self._drains if session.kind is CONSOLE else None
-        if drains is not None and drains.current.has_own:
+        if drains is not None:
             check_destination(drains, session, destination)
         if session.route is not None and session.route.acquire is not None:
             destination = await self._acquire_first(session, destination) or destination
-        seconds = session.limits.upstream_handshake_timeout
-        candidates = literal_candidates(destination)
-        if (
-            candidates is not None
-            and len(candidates) == 1
-            and destination.networks.unchecked
-            and (drains is None or not drains.current.has_own)
-        ):  # one configured address, as usual
-            return await self._attempt(session, make, candidates[0], seconds, None)
         return await connect_first(
             destination,
             partial(self._attempt, session, make),
             self._connector.names,
             self.admission.clock,
-            seconds,
+            session.limits.upstream_handshake_timeout,
             Surroundings(session.request.listening, self._own_addresses),
             self._connector.health,
             partial(self._order, session),

@@ -25,10 +25,12 @@ class ThreadedSink(Sink):
     not be started before the process becomes a daemon, since a fork does not copy threads.
 
     All lines that are queued are written at once.  The thread waits ``gathering`` seconds for more lines
-    before it writes the first one, because waking it up costs more than formatting a line.
+    before it writes the first one, or ``resting`` seconds after each write, because waking it up costs more
+    than formatting a line.
     """
 
     gathering = 0.0
+    resting = 0.0
 
     def __init__(self, clock: SinkReactor, losses: Losses | None = None) -> None:
         super().__init__(clock, losses)
@@ -141,6 +143,8 @@ class ThreadedSink(Sink):
 
     def _next_batch(self) -> tuple[list[tuple[bytes, int]], Callable[[], None] | None] | None:
         """Wait for lines or a call, and return them; return None when the thread is to exit."""
+        if self.resting and not self._has_failed:
+            self._hurried.wait(self.resting)
         with self._changed:
             self._is_waiting = True
             self._changed.wait_for(lambda: self._queue or self._ending)
