@@ -149,6 +149,16 @@ def test_a_flood_of_tiny_chunks_is_refused(size):
         taken(*[tiny(size) * 1000] * (CHUNKS_PER_CHECK // 1000 + 2))
 
 
+def test_a_flood_is_refused_in_the_call_that_ends_the_body():
+    body = Chunks(MalformedRequest, "the body")
+    body.feed(tiny(1) * (CHUNKS_PER_CHECK - 1) + b"0\r\n\r\n")
+    octets = b"".join(body.take() for _ in range(CHUNKS_PER_CHECK // CHUNKS_PER_TURN - 1))
+    assert octets.count(b"x") == CHUNKS_PER_CHECK - CHUNKS_PER_TURN
+    for _ in range(2):
+        with pytest.raises(MalformedRequest):
+            body.take()
+
+
 def test_a_body_of_tiny_chunks_that_is_no_flood_passes():
     """A page whose server sends each letter in a chunk of its own."""
     assert (

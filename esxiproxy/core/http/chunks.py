@@ -76,9 +76,9 @@ class Chunks:
             data = b"".join(pieces)
             self._count(count, len(data))
         except self._error as fault:
-            if not pieces:
-                raise
             self._fault, self.more = fault, False
+            if not pieces or self._over:  # the end of the body would hide the fault
+                raise
             data = b"".join(pieces)
         octets = b"%x\r\n%b\r\n" % (len(data), data) if data else b""
         if self._over:
