@@ -393,32 +393,3 @@ def test_a_stream_may_wait_for_one_event_and_the_other(loop):
     loop.remove(stream)
     loop.remove(stream)
     assert loop._ready() == 0 and stream.served == 1
-
-
-def test_a_stream_may_remove_its_entry_while_it_is_asked_for_its_fast_path():
-    """The next list of Python's has the place of the removed one."""
-    if fast_path.compiled() is None:
-        pytest.skip(NO_COMPILER)
-    served, made, asked = [], [], []
-
-    class Owner:
-        def __init__(self, name):
-            self.name = name
-
-        @property
-        def _fast_path(self):
-            asked.append(self.name)
-            if len(asked) == 2:  # the first time is before slow streams are served
-                entries.clear()
-                made.append([Owner("another one"), select.EPOLLIN, 0])
-
-        def doRead(self):
-            served.append(self.name)
-
-    near, far = socket.socketpair()
-    with near, far, select.epoll() as poller:
-        poller.register(near, select.EPOLLIN)
-        far.send(b"x")
-        entries = {near.fileno(): [Owner("the one that is ready"), select.EPOLLIN, 0]}
-        fast_path.compiled().serve(poller.fileno(), entries, 1, served.append, served.append, False)
-    assert served == ["the one that is ready"] and len(asked) == 2
