@@ -11,8 +11,8 @@ from typing import Any
 
 import h11
 
+from esxiproxy.core.http.answer_head import MAX_EMPTY
 from esxiproxy.core.http.head import MAX_HEAD, Fields, tokens
-from esxiproxy.core.http.response_reader import MAX_EMPTY
 from esxiproxy.core.websocket.handshake import accept_value
 from esxiproxy.doctor.deadline import Deadline
 from esxiproxy.doctor.url import ConsoleUrl

@@ -230,7 +230,7 @@ def test_few_fields_are_looked_at(answer):
 
 
 LINES = [
-    *(b"Server: x", b"Content-Type: text/html; charset=utf-8", b"X: \xe9\x01 y", b"Empty: ", b"ETag: ab"),
+    *(b"Server: x", b"Content-Type: text/html; charset=utf-8", b"X: \xe9\x01 y", b"Y: a  b", b"ETag: ab"),
     *(b"Connection: keep-alive", b"connection: Close, Keep-Alive", b"Keep-Alive: timeout=5", b"TE: x"),
     *(b"Transfer-Encoding: chunked", b"UPGRADE: h2c", b"Proxy-Connection: x", b"x-request-ID: theirs"),
     *(b"Date: Sun, 29 Nov 2026 19:00:00 GMT", b"Content-Length: 2", b"Via: 1.1 a", b"Trailer: X", b"Team: x"),

@@ -6,7 +6,7 @@ import pytest
 from twisted.internet.error import ConnectionDone
 from twisted.python.failure import Failure
 
-from esxiproxy.core.http.chunks import CHUNKS_PER_TURN
+from esxiproxy.core.http.chunked_body import CHUNKS_PER_TURN
 from esxiproxy.core.http.forwarded import TrustedProxies
 from esxiproxy.core.http.policy import Http, ListenerPolicy
 from esxiproxy.core.routing import Principal, Subprotocol, Upstream

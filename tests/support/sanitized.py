@@ -10,6 +10,8 @@ import importlib.util
 import os
 import sys
 
+from tests.support.real_reactor import TurnedReactor
+
 _NAME = "esxiproxy.net.transport._compiled"
 
 
@@ -23,3 +25,4 @@ def _load() -> None:
 
 
 _load()
+TurnedReactor.deadline = 60.0  # these builds are slow

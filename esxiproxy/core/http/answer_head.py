@@ -32,21 +32,21 @@ MAX_EMPTY = 8
 _PROTOCOL = b"HTTP/1."
 _NO_HTTP = "the upstream's answer is no HTTP/1.1"
 _END = re.compile(rb"\n\r?\n")
-_TEXT = rb"[^\x00\n\x0b\x0c\r]*"
-_VALUE = rb"(?:[^\x00\s]+(?:[ \t]+[^\x00\s]+)*)?"
-_TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
+_TEXT = rb"[^\x00\n\x0b\x0c\r]*+"
+_VALUE = rb"(?:[^\x00\t-\r ]+(?:[ \t]+[^\x00\t-\r ]+)*)?"
+_TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
 _STATUS_LINE = re.compile(rb"HTTP/1\.([0-9]) ([1-9][0-9][0-9])(?: (%b))?\r?\n" % _TEXT)
-_FIELD_LINES = re.compile(rb"(?:%b:%b\r?\n)*\r?\n" % (_TOKEN, _TEXT))
-_PLAIN_LINES = re.compile(rb"(?:%b: %b\r\n)*\r\n" % (_TOKEN, _VALUE))
+_FIELD_LINES = re.compile(rb"(?:%b:%b\r?\n)*+\r?\n" % (_TOKEN, _TEXT))
+_PLAIN_LINES = re.compile(rb"(?:%b: %b\r\n)*+\r\n" % (_TOKEN, _TEXT))
 _FIELD = re.compile(rb"\n(%b):[ \t]*(%b)" % (_TOKEN, _VALUE))
-_FOLD = re.compile(rb"\r?\n[ \t]+")
+_FOLD = re.compile(rb"\r?\n[ \t]++")
 _LENGTH = re.compile(rb"[0-9]{1,18}")
 _REMOVED_NAMES = (
     rb"connection|keep-alive|proxy-(?:authenticate|authorization|connection)|te|transfer-encoding|upgrade"
 )
 _NOTICED = re.compile(
-    rb"\n(content-(?:length|location|type)|date|location|set-cookie|x-request-id|%b):[ \t]*(%b)"
-    % (_REMOVED_NAMES, _VALUE)
+    rb"\n(content-(?:length|location|type)|date|location|set-cookie|x-request-id|%b):[ \t]*([^\r\n]*+)"
+    % _REMOVED_NAMES
 )
 """The fields that are looked at when a response is read or passed on, in lower case."""
 _REMOVED = re.compile(rb"\n(?i:x-request-id|%b):[^\n]*" % _REMOVED_NAMES)
@@ -128,6 +128,19 @@ class AnswerHead:
         return f"<AnswerHead {self.status}, {len(self.fields)} fields, body {self.framing.value}>"
 
 
+def take_whole_head(octets: bytes, bodiless: bool = False) -> tuple[AnswerHead, bytes] | None:
+    """Return the head of a response and the bytes behind it, if all of it was received in one piece.
+
+    Return None if a reader is needed: for interim responses, empty lines, and a head that is not complete or
+    too large, or that ends with LF.
+    """
+    end = octets.find(b"\n\r\n", 0, MAX_ANSWER_HEAD)
+    if end < 0 or not octets.startswith(_PROTOCOL) or octets[9:10] == b"1" or b"\n\n" in octets[: end + 1]:
+        return None
+    size = end + 3
+    return parse_answer(octets[:size], bodiless), octets[size:]
+
+
 class AnswerHeadReader:
     """An incremental reader of the heads of one response: those of interim responses, and the final one.
 
@@ -202,15 +215,19 @@ def parse_answer(raw: bytes, bodiless: bool = False) -> AnswerHead:
     if line is None:
         raise UpstreamInvalid(_NO_HTTP)
     start = line.end()
-    is_plain = _PLAIN_LINES.fullmatch(raw, start) is not None
-    if not is_plain and _FIELD_LINES.fullmatch(raw, start) is None:
-        raw, start = b"\n" + _unfolded(raw[start:]), 1
+    lines = raw[start - 1 : -3]
+    is_plain = _PLAIN_LINES.fullmatch(raw, start) is not None and not (
+        b":  " in lines or b": \t" in lines or b" \r" in lines or b"\t\r" in lines
+    )
+    if not is_plain:
         if _FIELD_LINES.fullmatch(raw, start) is None:
-            raise UpstreamInvalid("the upstream's answer has a field line that is not NAME: VALUE")
+            raw, start = b"\n" + _unfolded(raw[start:]), 1
+            if _FIELD_LINES.fullmatch(raw, start) is None:
+                raise UpstreamInvalid("the upstream's answer has a field line that is not NAME: VALUE")
+        lines = raw[start - 1 :]
     if raw.count(b"\n", start) > MAX_ANSWER_FIELDS + 1:
         raise UpstreamInvalid(f"the upstream's answer has more than {MAX_ANSWER_FIELDS} fields")
     minor, status, reason = line.groups(b"")
-    lines = raw[start - 1 : -3] if is_plain else raw[start - 1 :]
     head = AnswerHead(int(minor), int(status), reason, lines)
     _frame(head, lines, is_plain, bodiless)
     return head
@@ -223,54 +240,60 @@ def _unfolded(lines: bytes) -> bytes:
 
 def _frame(head: AnswerHead, lines: bytes, is_plain: bool, bodiless: bool) -> None:
     """Look at the fields that frame the body, and at those that are not passed on unchanged."""
-    lengths: list[bytes] = []
-    codings: list[bytes] = []
-    removes = False
-    for name, value in _NOTICED.findall(lines.lower()):
-        if name == b"content-length":
-            lengths.append(value)
-        elif name == b"connection":
-            head.connection += tokens([value])
-        elif name == b"transfer-encoding":
-            codings.append(value)
-        elif name == b"content-type":
-            head.is_event_stream |= value.startswith(b"text/event-stream")
-        elif name == b"date":
-            head.has_date = True
-        elif name in _REWRITTEN:
-            is_plain = False
-        removes = removes or name not in _KEPT
-    status = head.status
-    if lengths:
-        head.has_length = True
-        value = lengths[0]
-        if len(lengths) > 1 or b"," in value:
-            is_plain = False
-            value = _one_length(lengths)
-            head._fields = _with_length(head.fields, value)
+    lowered = lines.lower()
+    noticed = _NOTICED.findall(lowered)
+    if not is_plain:
+        noticed = [(name, value.rstrip(b" \t")) for name, value in noticed]
+    named: dict[bytes, bytes] = dict(noticed)
+    if len(named) < len(noticed):
+        named |= _repeated(noticed)
+    if b"connection" in named:
+        head.connection = tokens([named[b"connection"]])
+    head.has_date = b"date" in named
+    if b"content-type" in named:
+        head.is_event_stream = named[b"content-type"].startswith(b"text/event-stream")
+    if b"content-length" in named:
+        value = named[b"content-length"]
         if _LENGTH.fullmatch(value) is None:
-            raise UpstreamInvalid("the Content-Length of the upstream's answer is not one number")
-        head.length, head.framing = int(value), Framing.LENGTH
-    if codings:
-        if lengths:
+            value, is_plain = _one_length(value), False
+            head._fields = _with_length(head.fields, value)
+        head.has_length, head.length, head.framing = True, int(value), Framing.LENGTH
+    if b"transfer-encoding" in named:
+        if head.has_length:
             raise UpstreamInvalid("the upstream's answer has Content-Length and Transfer-Encoding")
-        if codings != [b"chunked"]:
+        if named[b"transfer-encoding"] != b"chunked":
             raise UpstreamInvalid("the Transfer-Encoding of the upstream's answer is not chunked")
         if head.minor != 1:
             raise UpstreamInvalid("the upstream's answer has a Transfer-Encoding outside HTTP/1.1")
         head.framing = Framing.CHUNKED
-    if bodiless or status < 200 or status in (204, 304):
+    status = head.status
+    if bodiless or status < 200 or status == 204 or status == 304:
         head.framing, head.length = Framing.NONE, 0
-    if is_plain and _USUAL.issuperset(head.connection):
-        head.plain = _REMOVED.sub(b"", lines) if removes else lines
+    if is_plain and _REWRITTEN.isdisjoint(named) and _USUAL.issuperset(head.connection):
+        removed = named.keys() - _KEPT
+        if len(removed) == 1 and len(named) == len(noticed):
+            start = lowered.index(b"\n%b:" % removed.pop())
+            end = lines.find(b"\n", start + 1)
+            lines = lines[:start] + (lines[end:] if end > 0 else b"")
+        elif removed:
+            lines = _REMOVED.sub(b"", lines)
+        head.plain = lines
 
 
-def _one_length(lengths: list[bytes]) -> bytes:
+def _repeated(noticed: list[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
+    """Return the values of fields that are there more than once, joined to one list (RFC 9110 5.3)."""
+    found: dict[bytes, list[bytes]] = {}
+    for name, value in noticed:
+        found.setdefault(name, []).append(value)
+    return {name: b",".join(values) for name, values in found.items() if len(values) > 1}
+
+
+def _one_length(value: bytes) -> bytes:
     """Return the number of several equal Content-Lengths (RFC 9110 8.6).  Raise UpstreamInvalid."""
-    numbers = {number.strip(b" \t") for value in lengths for number in value.split(b",")}
-    if len(numbers) != 1:
-        raise UpstreamInvalid("the upstream's answer has several Content-Lengths")
-    return numbers.pop()
+    numbers = {number.strip(b" \t") for number in value.split(b",")}
+    if len(numbers) != 1 or _LENGTH.fullmatch(number := numbers.pop()) is None:
+        raise UpstreamInvalid("the Content-Length of the upstream's answer is not one number")
+    return number
 
 
 def _with_length(fields: Fields, length: bytes) -> Fields:

@@ -10,6 +10,7 @@ from esxiproxy.core.http.origins import is_own_origin
 from esxiproxy.core.http.request import Request
 from esxiproxy.core.http.rewriting import ResponseRewriter
 from esxiproxy.core.http.via import VIA_FIELDS, via
+from esxiproxy.core.identity_cache import IdentityCache
 from esxiproxy.core.routing import Principal, Upstream
 
 SESSION = b"x-request-id"
@@ -170,16 +171,19 @@ def host_field(request: Request, upstream: Upstream) -> bytes:
     """Return the Host field for an upstream, by the rule of its section."""
     match upstream.host_field:
         case "upstream":
-            return _encoded(upstream.authority)
+            return _authority(upstream)
         case "client":
             return request.head.value(b"host") or upstream.authority.encode("ascii", "replace")
         case value:
             return value.encode("latin-1")
 
 
-@lru_cache(maxsize=256)
-def _encoded(authority: str) -> bytes:
+def _encoded_authority(upstream: Upstream) -> bytes:
+    authority = upstream.authority
     return authority.encode("ascii" if authority.isascii() else "idna")
+
+
+_authority = IdentityCache(_encoded_authority)
 
 
 def rewriter_for(request: Request, upstream: Upstream, prefix: bytes = b"") -> ResponseRewriter:

@@ -11,13 +11,14 @@ from functools import partial
 
 from esxiproxy.core.errors import BodyTooLarge, MalformedRequest, UpstreamInvalid, UpstreamLost
 from esxiproxy.core.http.answer_filter import AnswerFilter, HeldAnswer, changed_fields
-from esxiproxy.core.http.answer_head import AnswerHead, AnswerHeadReader, Framing
-from esxiproxy.core.http.body import Body, FixedBody, OpenBody
+from esxiproxy.core.http.answer_head import AnswerHead, AnswerHeadReader, Framing, take_whole_head
+from esxiproxy.core.http.body import Body, FixedBody
 from esxiproxy.core.http.chunked_body import ChunkedBody
 from esxiproxy.core.http.head import Fields, RequestHead, tokens
 from esxiproxy.core.http.head_writer import answer_head, request_head
 from esxiproxy.core.http.message import LazyRewriter, forwarded_answer, plain_answer, trailer_fields
 from esxiproxy.core.http.request import Request
+from esxiproxy.core.http.response_body import response_body
 
 _CHUNKED, _CLOSE = b"Transfer-Encoding: chunked\r\n", b"Connection: close\r\n"
 _CONNECTION_LINES = {
@@ -53,6 +54,21 @@ class Forwarding:
         the bodies that are passed on, None for a request without one and before the response's head.
     """
 
+    response_body: Body | None = None
+    trailing_data = b""
+    response_started = started = response_complete = delimited = is_event_stream = False
+    status = 0
+    # Few exchanges set the following ones.
+    _reader: AnswerHeadReader | None = None
+    _answer: AnswerHead | None = None
+    _rewriter: LazyRewriter | None = None
+    _more: Fields = ()
+    _filter: AnswerFilter | None = None
+    _held: HeldAnswer | None = None
+    _made = b""
+    _changed_octets = 0
+    _upstream_ended = False
+
     def __init__(
         self,
         request: Request,
@@ -66,20 +82,6 @@ class Forwarding:
         self.request_body = _request_body(head, max_body, dropped_trailers)
         self.request_complete = self.request_body is None
         self.expects_continue = not (self.request_complete or self._is_old) and _expects_continue(head)
-        self.trailing_data = b""
-        self.response_body: Body | None = None
-        self.response_started = self.started = self.response_complete = self.delimited = False
-        self.is_event_stream = False
-        self.status = 0
-        self._reader: AnswerHeadReader | None = None
-        self._answer: AnswerHead | None = None
-        self._rewriter: LazyRewriter | None = None
-        self._more: Fields = ()
-        self._filter: AnswerFilter | None = None
-        self._held: HeldAnswer | None = None
-        self._made = b""
-        self._changed_octets = 0
-        self._upstream_ended = False
 
     @property
     def octets_up(self) -> int:
@@ -134,10 +136,10 @@ class Forwarding:
         the response.  A second call prepares a second attempt on another connection.  Raise ValueError for a
         target or a field with an illegal byte.
         """
-        self._rewriter, self._more = rewriter, more
-        self._filter, self._held = answer_filter, None
-        self._reader = None
-        self.response_started = self._upstream_ended = False
+        self._rewriter, self._more, self._filter = rewriter, more, answer_filter
+        if self.response_started or self._upstream_ended:
+            self.response_started = self._upstream_ended = False
+            self._reader = self._held = None
         return request_head(self._head.method, target, fields)
 
     # The request
@@ -218,7 +220,10 @@ class Forwarding:
         """Read the heads of interim responses and of the response, and the body behind it."""
         reader = self._reader
         if reader is None:
-            self._reader = reader = AnswerHeadReader(self._head.method == b"HEAD")
+            bodiless = self._head.method == b"HEAD"
+            if (whole := take_whole_head(octets, bodiless)) is not None:
+                return self._take_final(*whole)
+            self._reader = reader = AnswerHeadReader(bodiless)
         reader.feed(octets)
         while (head := reader.take()) is not None:
             if head.status >= 200:
@@ -239,20 +244,21 @@ class Forwarding:
 
     def _take_final(self, head: AnswerHead, rest: bytes) -> bytes:
         self._answer = head
-        body = self._response_body(head, payload_only=self._is_old)
+        body = response_body(head, payload_only=self._is_old)
         if self._filter is not None:
             if self._filter.takes(head.status, head.fields):
-                self._held = HeldAnswer(head, self._response_body(head, payload_only=True), body)
+                self._held = HeldAnswer(head, response_body(head, payload_only=True), body)
                 return self._hold(self._held, rest)
             self._filter = None
         sent = self._made + self._begin_response(head)
         self.response_body = body
-        if not rest and not body.is_complete:
-            self._made = b""
-            return sent
         self._made = sent  # for the client, if the body is invalid
-        body_octets = self._take_body(body, rest)
-        return self.left() + body_octets
+        if rest:
+            sent += self._take_body(body, rest)
+        else:
+            self.response_complete = body.is_complete
+        self._made = b""
+        return sent
 
     def _take_body(self, body: Body, octets: bytes) -> bytes:
         sent = body.take(octets)
@@ -287,16 +293,6 @@ class Forwarding:
         if body.is_invalid:
             body.take(b"")
         return self.left()
-
-    def _response_body(self, head: AnswerHead, payload_only: bool) -> Body:
-        if head.framing is Framing.LENGTH:
-            return FixedBody(head.length)
-        if head.framing is Framing.CHUNKED:
-            answer = "the upstream's answer"
-            return ChunkedBody(UpstreamInvalid, answer, trailer_fields, payload_only=payload_only)
-        if head.framing is Framing.NONE:
-            return FixedBody(0)
-        return OpenBody(chunked=not payload_only)
 
     def _begin_response(self, head: AnswerHead) -> bytes:
         """Return the head of the response for the client, with the framing of its body."""

@@ -1,6 +1,6 @@
 """A strict parser of request heads (RFC 9112 sections 2 to 5).
 
-A head is accepted only if every parser has to read it in one way: the proxy's, h11's and the upstream's.
+A head is accepted only if every parser has to read it in one way: the proxy's and the upstream's.
 Request smuggling needs two readings.  The parser uses none of RFC 9112's permissions to be lenient.
 """
 

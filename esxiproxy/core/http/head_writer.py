@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+_SEPARATOR = b": "
 _NAME = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
 _VALUE = rb"[\t \x21-\x7e\x80-\xff]*+"
 _LENIENT = (
@@ -22,12 +23,9 @@ def request_head(method: bytes, target: bytes, fields: Iterable[tuple[bytes, byt
 
     Raise ValueError for a part that would end its line.
     """
-    lines = [method + b" " + target + b" HTTP/1.1"]
-    lines += [name + b": " + value for name, value in fields]
-    count = len(lines)
-    lines.append(b"\r\n")
+    lines = [method + b" " + target + b" HTTP/1.1", *map(_SEPARATOR.join, fields), b"\r\n"]
     head = b"\r\n".join(lines)
-    if _REQUEST.fullmatch(head) is None or head.count(b"\r\n") != count + 1:
+    if _REQUEST.fullmatch(head) is None or head.count(b"\r\n") != len(lines):
         raise ValueError("the head of a request to the upstream has an illegal byte")
     return head
 
@@ -37,11 +35,8 @@ def answer_head(status: int, reason: bytes, fields: Iterable[tuple[bytes, bytes]
 
     Raise ValueError for a part that would end its line.
     """
-    lines = [b"HTTP/1.1 %d %b" % (status, reason)]
-    lines += [name + b": " + value for name, value in fields]
-    count = len(lines)
-    lines.append(b"\r\n")
+    lines = [b"HTTP/1.1 %d %b" % (status, reason), *map(_SEPARATOR.join, fields), b"\r\n"]
     head = b"\r\n".join(lines)
-    if _ANSWER.fullmatch(head) is None or head.count(b"\r\n") != count + 1:
+    if _ANSWER.fullmatch(head) is None or head.count(b"\r\n") != len(lines):
         raise ValueError("the head of a response to the client has an illegal byte")
     return head

@@ -1,8 +1,7 @@
 """The upstream leg: Autobahn's client protocol, with its own opening handshake.
 
 Autobahn's handshake appends the port to Host, refuses repeated fields, recodes bytes and drops the body of a
-refusal.  Here the request is written and the response is read (RFC 9112) without changing a byte.  h11 reads
-every response but a 101 in its usual form.
+refusal.  Here the request is written and the response is read (RFC 9112) without changing a byte.
 """
 
 from __future__ import annotations
@@ -10,9 +9,7 @@ from __future__ import annotations
 import binascii
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any
 
-import h11
 from autobahn.twisted.websocket import WebSocketClientFactory, WebSocketClientProtocol
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IHandshakeListener, IReactorTime
@@ -26,9 +23,11 @@ from esxiproxy.core.errors import (
     UpstreamLost,
     UpstreamRedirect,
 )
+from esxiproxy.core.http.answer_head import AnswerHead, AnswerHeadReader
+from esxiproxy.core.http.body import Body
 from esxiproxy.core.http.head import MAX_HEAD, Fields
 from esxiproxy.core.http.head_writer import request_head
-from esxiproxy.core.http.response_reader import ResponseReader
+from esxiproxy.core.http.response_body import response_body
 from esxiproxy.core.http.rewriting import ResponseRewriter, needs_rewriting
 from esxiproxy.core.quick_init import quick_init
 from esxiproxy.core.random_bytes import random_bytes
@@ -97,9 +96,10 @@ class Backend(SlotOwner, Leg, WebSocketClientProtocol):
         self.address: tuple[str, int] | None = None
         self._opening = opening
         self._tls = tls
-        self._reader: ResponseReader | None = None  # needed for few upstreams
+        self._reader: AnswerHeadReader | None = None  # needed for few upstreams
         self._interim = 0
-        self._answer: h11.Response | None = None
+        self._answer: AnswerHead | None = None
+        self._refusal: Body | None = None
         self._body = bytearray()
         self.acceptance: Acceptance | None = None
         self.opened: Deferred[Backend] | None = Deferred(self._cancelled)
@@ -138,73 +138,61 @@ class Backend(SlotOwner, Leg, WebSocketClientProtocol):
             if (switched := read_switching(octets)) is not None:
                 self._accepted(b"1.1", *switched)
                 return
-            self._reader = self._new_reader()
+            self._reader = AnswerHeadReader(max_head=MAX_HEAD)
         self._read(self._reader, octets)
 
-    def _new_reader(self) -> ResponseReader:
-        connection = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD)
-        opening = self._opening
-        connection.send(h11.Request(method=b"GET", target=opening.target, headers=list(opening.fields)))
-        connection.send(h11.EndOfMessage())
-        return ResponseReader(connection, bodiless=False, max_head=MAX_HEAD)
-
-    def _read(self, reader: ResponseReader, octets: bytes) -> None:
+    def _read(self, reader: AnswerHeadReader, octets: bytes) -> None:
         """Read one turn's part of the answer; pause the transport until the next turn if there is more."""
         try:
-            reader.feed(octets)
-            self._take_events(reader)
+            if self._refusal is None:
+                self._take_heads(reader, octets)
+            else:
+                self._take_body(self._refusal, octets)
         except UpstreamInvalid as error:
             self.fail(error)
-        except h11.RemoteProtocolError:
-            self.fail(UpstreamInvalid("the upstream's answer is no HTTP/1.1"))
-        if self.opened is not None and reader.more:
+        if self.opened is not None and self._has_more:
             self.transport.pauseProducing()
             self.factory.clock.callLater(0, self._read_on, reader)
 
-    def _read_on(self, reader: ResponseReader) -> None:
+    @property
+    def _has_more(self) -> bool:
+        """Whether chunks of a refusal wait for another turn of the reactor."""
+        return self._refusal is not None and self._refusal.more
+
+    def _read_on(self, reader: AnswerHeadReader) -> None:
         if self.opened is None:
             return
         self._read(reader, b"")
-        if self.opened is not None and not reader.more:
+        if self.opened is not None and not self._has_more:
             self.transport.resumeProducing()
 
-    def _read_end(self, reader: ResponseReader) -> None:
-        """Read what is left of a refusal after the end of the connection."""
-        while self.opened is not None and reader.more:  # the bytes of one read
+    def _read_end(self, reader: AnswerHeadReader) -> None:
+        """Read what is left of a refusal after the end of the connection; pass on what was received."""
+        while self.opened is not None and self._has_more:  # the bytes of one read
             self._read(reader, b"")
-        if self.opened is None:
-            return
-        try:
-            reader.end()
-            self._take_events(reader)
-        except h11.RemoteProtocolError:
-            self._refused()  # its body was cut off: the part that was received is passed on
-
-    def _take_events(self, reader: ResponseReader) -> None:
-        while self.opened is not None:
-            event = reader.next_event()
-            if event is h11.NEED_DATA or event is h11.PAUSED:
-                return
-            self._take(event, reader)
-
-    def _take(self, event: Any, reader: ResponseReader) -> None:
-        if isinstance(event, h11.InformationalResponse):
-            if event.status_code == 101:
-                self._accepted(event.http_version, tuple(event.headers.raw_items()), reader.unread)
-            else:
-                self._interim += 1
-                if self._interim > MAX_INTERIM:
-                    self.fail(UpstreamInvalid(f"the upstream sent more than {MAX_INTERIM} interim answers"))
-        elif isinstance(event, h11.Response):
-            self._answer = event
-        elif isinstance(event, h11.Data):
-            self._body += event.data
-            if len(self._body) >= MAX_REFUSAL:
-                self._refused()
-        elif isinstance(event, h11.EndOfMessage):
+        if self.opened is not None:
             self._refused()
-        else:
-            self.fail(UpstreamLost("the upstream ended the connection without an answer"))
+
+    def _take_heads(self, reader: AnswerHeadReader, octets: bytes) -> None:
+        reader.feed(octets)
+        while self.opened is not None and (head := reader.take()) is not None:
+            if head.status == 101:
+                self._accepted(b"1.%d" % head.minor, head.fields, reader.rest)
+                return
+            if head.status >= 200:
+                self._answer, self._refusal = head, response_body(head, payload_only=True)
+                self._take_body(self._refusal, reader.rest)
+                return
+            self._interim += 1
+            if self._interim > MAX_INTERIM:
+                raise UpstreamInvalid(f"the upstream sent more than {MAX_INTERIM} interim answers")
+
+    def _take_body(self, body: Body, octets: bytes) -> None:
+        self._body += body.take(octets)
+        if body.is_complete or len(self._body) >= MAX_REFUSAL:
+            self._refused()
+        elif body.is_invalid:
+            body.take(b"")
 
     def _accepted(self, version: bytes, fields: Fields, early: bytes) -> None:
         """Check a 101 with these fields."""
@@ -233,14 +221,14 @@ class Backend(SlotOwner, Leg, WebSocketClientProtocol):
     def _refused(self) -> None:
         answer = self._answer
         assert answer is not None
-        view, fields = self._opening.view(), tuple(answer.headers.raw_items())
+        view, fields = self._opening.view(), answer.fields
         try:
-            check_refusal(answer.status_code, fields, view)
+            check_refusal(answer.status, fields, view)
         except UpstreamRedirect as error:
             self.fail(error)
             return
         seen, body = tuple(view.response_fields(fields)), bytes(self._body[:MAX_REFUSAL])
-        self.fail(UpgradeRefused(answer.status_code, answer.reason, seen, body))
+        self.fail(UpgradeRefused(answer.status, answer.reason, seen, body))
 
     def fail(self, error: SessionError) -> None:
         """Abort the connection, and fail ``opened`` with ``error``."""

@@ -38,7 +38,7 @@ class HttpDeadlines:
     def __init__(self, flow: HttpFlow, clock: IReactorTime) -> None:
         self._flow = flow
         self._clock = clock
-        self._timers = Timers(clock)
+        self._timers: Timers | None = None
         self._forwarding: Forwarding | None = None
         self._session: Session | None = None
         self._fail: Callable[[SessionError], None] | None = None
@@ -59,7 +59,8 @@ class HttpDeadlines:
         """End the exchange."""
         self._forwarding = self._session = self._fail = None
         self._is_answer_due = False
-        self._timers.clear()
+        if self._timers is not None:
+            self._timers.clear()
 
     def stop(self) -> None:
         """Cancel all timers, at the end of the connection."""
@@ -68,8 +69,12 @@ class HttpDeadlines:
 
     def request_forwarded(self) -> None:
         """Note that the request's head was written to the upstream."""
-        self._timers.disarm("held")
-        self.request_progressed()
+        if self._timers is not None:
+            self._timers.disarm("held")
+        if self._forwarding is not None and self._forwarding.request_complete:
+            self._expect_answer()
+        else:
+            self.request_progressed()
 
     def request_progressed(self) -> None:
         """Note that bytes were received from the client, or may be from now on."""
@@ -77,11 +82,12 @@ class HttpDeadlines:
         if forwarding is None:
             return
         if forwarding.request_complete:
-            self._timers.disarm("rate")
+            if self._timers is not None:
+                self._timers.disarm("rate")
             self._expect_answer()
         elif forwarding.expects_continue:
             self._expect_answer()
-        elif "rate" not in self._timers:
+        elif self._timers is None or "rate" not in self._timers:
             self._arm_rate()
 
     def response_progressed(self) -> None:
@@ -100,12 +106,12 @@ class HttpDeadlines:
 
     def request_held(self) -> None:
         """Note that the client is not read since there is no upstream yet."""
-        session, fail = self._session, self._fail
-        if session is None or fail is None or "held" in self._timers:
+        session, fail, timers = self._session, self._fail, self._client_timers()
+        if session is None or fail is None or "held" in timers:
             return
         limit = session.limits.stall_timeout
         waited = f"no connection to an upstream within {limit:g} s, and the request's body fills the buffer"
-        self._timers.arm("held", limit, fail, UpstreamTimeout(waited, timeout="stall_timeout"))
+        timers.arm("held", limit, fail, UpstreamTimeout(waited, timeout="stall_timeout"))
 
     def never_expire(self) -> None:
         """Wait for any time for the next bytes of the upstream, which is an event stream."""
@@ -119,7 +125,7 @@ class HttpDeadlines:
         if forwarding is not None and session is not None and session.limits.min_body_rate is not None:
             self._was_paused = self._flow.paused
             self._octets_before = forwarding.octets_up
-            self._timers.arm("rate", RATE_WINDOW, self._check_rate, session.limits.min_body_rate)
+            self._client_timers().arm("rate", RATE_WINDOW, self._check_rate, session.limits.min_body_rate)
 
     def _check_rate(self, rate: int) -> None:
         forwarding, fail = self._forwarding, self._fail
@@ -130,8 +136,13 @@ class HttpDeadlines:
             slow = f"the request's body was slower than min_body_rate ({rate} bytes per second)"
             fail(MalformedRequest(slow, status=408))
         else:
-            self._timers.disarm("rate")
+            self._client_timers().disarm("rate")
             self._arm_rate()
+
+    def _client_timers(self) -> Timers:
+        if self._timers is None:  # only requests with a body need them
+            self._timers = Timers(self._clock)
+        return self._timers
 
     # The upstream's deadline
 
@@ -145,7 +156,8 @@ class HttpDeadlines:
             self._arm_answer_check(due)
 
     def _arm_answer_check(self, due: float) -> None:
-        self._cancel_answer_check()
+        if self._answer_check is not None:
+            self._cancel_answer_check()
         self._answer_check_at = due
         self._answer_check = self._clock.callLater(max(0.0, due - self._clock.seconds()), self._check_answer)
 

@@ -63,7 +63,8 @@ class HttpDownstream:
     @property
     def is_last(self) -> bool:
         """Whether the connection is closed after the current request."""
-        return self.sessions.is_stale(self._epoch)
+        sessions = self.sessions
+        return sessions.retiring or self._epoch != sessions.epoch
 
     def serve(self, session: Session, rest: bytes) -> None:
         """Forward the request of ``session``; ``rest`` was received after its head.
@@ -123,7 +124,7 @@ class HttpDownstream:
         if self.flow.blocked:
             # A client that sends requests and never reads would fill the memory: its next request waits.
             self._flushing = True
-            self.flow.observe(self)
+            self.flow.observer = self
         else:
             self._become_ready()
 
@@ -164,7 +165,8 @@ class HttpDownstream:
 
     def keep_idle(self, upstream: HttpUpstream) -> None:
         """Keep this upstream connection for the next exchange."""
-        self._close_idle()
+        if self._idle is not None:
+            self._close_idle()
         self._idle = upstream
         self.gateway.admission.mark_idle(upstream)
 

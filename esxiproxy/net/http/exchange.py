@@ -42,22 +42,21 @@ class Exchange:
     """
 
     _log = Logger()
+    _upstream: HttpUpstream | None = None
+    _admission: Run[HttpUpstream] | None = None
+    _filter: AnswerFilter | None = None
+    _filtering: Deferred[bytes] | None = None
+    _sender: Upstream | None = None
+    _turns: Timers | None = None
+    _held = b""
+    _over = _repeated = False
 
     def __init__(self, session: Session, client: Downstream) -> None:
         self.session = session
         self._client = client
-        self._upstream: HttpUpstream | None = None
-        self._admission: Run[HttpUpstream] | None = None
-        self._filter: AnswerFilter | None = None
-        self._filtering: Deferred[bytes] | None = None
-        self._sender: Upstream | None = None
-        self._held = b""
-        self._over = False
-        self._repeated = False
         self._forwarding = Forwarding(
             session.request, session.limits.max_body, client.gateway.identity_fields
         )
-        self._turns: Timers | None = None
         self._deadlines = client.deadlines
         self._deadlines.begin(self._forwarding, session, self.fail)
 
@@ -68,7 +67,7 @@ class Exchange:
         self._held = rest
         if client.sessions.draining:
             return self.fail(Draining("the proxy is shutting down"))
-        client.flow.observe(self)
+        client.flow.observer = self
         client.flow.timeout = self.session.limits.stall_timeout
         self._connect()
 
@@ -100,7 +99,7 @@ class Exchange:
         session.mark("connected")
         self._upstream = upstream
         upstream.acquire(self)
-        upstream.flow.observe(self)
+        upstream.flow.observer = self
         request: tuple[bytes, Fields, LazyRewriter]
         if gateway.portal is not None:
             gateway.admission.mark_dialled(session)
@@ -124,7 +123,8 @@ class Exchange:
             self.flow_changed(client.flow)
         if held or not self._forwarding.request_complete:
             self._forward_request(held)
-        client.flow.set_paused(PauseReason.HELD, False)
+        if client.flow.paused:
+            client.flow.set_paused(PauseReason.HELD, False)
 
     def _on_admission_failed(self, failure: Failure) -> None:
         self._on_failed(failure, "forwarding a request")
@@ -175,7 +175,6 @@ class Exchange:
         """Handle bytes from the upstream."""
         upstream, forwarding = self._upstream, self._forwarding
         assert upstream is not None
-        self._deadlines.response_progressed()
         if self._client.is_last:
             forwarding.closing = True
         try:
@@ -186,6 +185,9 @@ class Exchange:
         if not forwarding.request_complete:  # a 100 (Continue) makes the client send its body
             self._deadlines.request_progressed()
         self._forward_response(sent)
+        if self._over:
+            return
+        self._deadlines.response_progressed()
         body = forwarding.response_body
         if body is None or self._upstream is None or forwarding.is_event_stream:
             pass
@@ -299,11 +301,13 @@ class Exchange:
             self._turns.disarm("answer")
         if upstream is None or upstream.lost:
             return
-        self._client.flow.set_paused(PauseReason.PEER_BLOCKED, False)
-        is_kept = self._client.gateway.portal is None  # a request to the portal is never sent again
-        if is_kept and self._forwarding.keeps_upstream and self._forwarding.request_complete:
+        client = self._client
+        if client.flow.paused:
+            client.flow.set_paused(PauseReason.PEER_BLOCKED, False)
+        # A request to the portal is never sent again.
+        if client.gateway.portal is None and self._forwarding.keeps_upstream:
             upstream.release()
-            self._client.keep_idle(upstream)
+            client.keep_idle(upstream)
         else:
             upstream.flow.unobserve()
             upstream.abort()

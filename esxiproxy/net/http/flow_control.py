@@ -55,7 +55,8 @@ class FlowObserver(Protocol):
 class HttpFlow:
     """The producer of one transport, for as long as the connection carries HTTP.
 
-    ``blocked`` is whether the transport's buffer is full.  ``paused`` is whether the transport is not read.
+    ``observer`` gets the changes and stalls.  ``blocked`` is whether the transport's buffer is full.
+    ``paused`` is whether the transport is not read.
     ``timeout`` is the time in seconds that the peer has for acknowledging a byte while the transport is
     blocked.
     """
@@ -65,7 +66,7 @@ class HttpFlow:
         self._clock = clock
         self._reasons = 0
         self._installed = False
-        self._observer: FlowObserver | None = None
+        self.observer: FlowObserver | None = None
         self._stall_timer: StallTimer | None = None
         self._fast_body: Body | None = None
         self.timeout = timeout
@@ -96,14 +97,11 @@ class HttpFlow:
         self._reasons = 0
         self.paused = False
 
-    def observe(self, observer: FlowObserver) -> None:
-        """Report changes and stalls to ``observer`` from now on, and to no other."""
-        self._observer = observer
-
     def unobserve(self) -> None:
         """Report to no observer any more, and end the fast path of its body."""
-        self._observer = None
-        self._end_fast_path()
+        self.observer = None
+        if self._fast_body is not None:
+            self._end_fast_path()
 
     def pass_on(self, body: Body, target: HttpFlow) -> bool:
         """Let the fast path forward the rest of a body to ``target``, if the body is large.
@@ -162,12 +160,12 @@ class HttpFlow:
         """Do nothing: the transport reports its end to the protocol."""
 
     def _report_change(self) -> None:
-        if self._observer is not None:
-            self._observer.flow_changed(self)
+        if self.observer is not None:
+            self.observer.flow_changed(self)
 
     def _on_stall(self) -> None:
-        if self._observer is not None:
-            self._observer.flow_stalled(self)
+        if self.observer is not None:
+            self.observer.flow_stalled(self)
 
     def _cancel_stall_timer(self) -> None:
         timer, self._stall_timer = self._stall_timer, None
@@ -176,5 +174,7 @@ class HttpFlow:
 
 
 def _is_large(body: Body) -> bool:
-    """Return whether several more reads are likely, so that a fast path is worth its cost."""
+    """Return whether several more reads are likely to pass unchanged, so that a fast path pays off."""
+    if not body.verbatim:
+        return False
     return body.left > READ_SIZE or (body.octets > READ_SIZE and isinstance(body, ChunkedBody))

@@ -171,13 +171,11 @@ class HttpUpstream(SlotOwner, Protocol):
 
     def fits(self, destination: Destination, proxy_header: bytes, claim_names: tuple[str, ...]) -> bool:
         """Return whether an exchange with this destination, counted under these names, may use it."""
-        return (
-            not self.lost
-            and not self._is_closing
-            and self.destination == destination
-            and self.proxy_header == proxy_header
-            and tuple(name for name in self.claim_names if name.startswith("http client ")) == claim_names
-        )
+        if self.lost or self._is_closing or self.proxy_header != proxy_header:
+            return False
+        if self.destination is not destination and self.destination != destination:
+            return False
+        return tuple([name for name in self.claim_names if name.startswith("http client ")]) == claim_names
 
     def close(self) -> None:
         """Close the connection, and abort it after ``close_timeout``."""

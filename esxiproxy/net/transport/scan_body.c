@@ -43,7 +43,7 @@ static int fixed_scan(struct scanner *self, uint64_t size) {
 
 /* The end of a body is left to Python. */
 static uint64_t fixed_opaque(const struct scanner *self) {
-    return self->left - 1;
+    return self->left > 1 ? self->left - 1 : 0;
 }
 
 static int store(struct scanner *self, Py_ssize_t moved) {
@@ -102,7 +102,8 @@ static int chunked_scan(struct scanner *self, uint64_t end) {
 }
 
 static uint64_t chunked_opaque(const struct scanner *self) {
-    uint64_t data = self->left > 2 ? self->left - 2 : 0, allowed = self->longest - self->octets;
+    uint64_t data = self->left > 2 ? self->left - 2 : 0;
+    uint64_t allowed = self->longest > self->octets ? self->longest - self->octets : 0;
     return data < allowed ? data : allowed;
 }
 

@@ -271,6 +271,18 @@ def test_a_response_whose_client_does_not_read_is_held_back(exchange, way, monke
     assert scene.record.error == "StallTimeout" and 0 < scene.record.octets_down < size
 
 
+def test_a_client_of_http_1_0_gets_a_large_chunked_response_without_its_framing(exchange, way, fast):
+    rng = random.Random(1)
+    scene = exchange()
+    scene.client.transport.write(get(version=b"1.0"))
+    scene.until(lambda: scene.host.got)
+    body = rng.randbytes(300_000)
+    scene.host.transport.write(message(rng, b"HTTP/1.1 200 OK\r\n", body, True))
+    scene.until(lambda: scene.recorder.records)
+    scene.until(lambda: scene.client.got.endswith(body))
+    assert not fast and scene.record.octets_down == len(body)
+
+
 def test_small_chunked_messages_have_no_fast_path(exchange, way, fast):
     scene = exchange()
     scene.client.transport.write(get())
