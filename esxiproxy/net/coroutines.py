@@ -14,7 +14,9 @@ T = TypeVar("T")
 class Run(Generic[T]):
     """A coroutine that waits for a Deferred.
 
-    It costs less than half of ``Deferred.fromCoroutine``, which copies the context and can be awaited.
+    It costs less than half of ``Deferred.fromCoroutine``, which copies the context and can be awaited.  As
+    there, every exception ends the coroutine, SystemExit and asyncio.CancelledError included: what awaits a
+    plugin would wait for ever otherwise.
     """
 
     __slots__ = ("_done", "_failed", "_steps", "_waiting")
@@ -46,7 +48,7 @@ class Run(Generic[T]):
             waiting = self._steps.send(result)
         except StopIteration as ended:
             self._end(ended.value)
-        except Exception:
+        except BaseException:
             self._fail(Failure())
         else:
             self.wait(waiting)
@@ -57,7 +59,7 @@ class Run(Generic[T]):
             waiting = self._steps.throw(failure.value)
         except StopIteration as ended:
             self._end(ended.value)
-        except Exception:
+        except BaseException:
             self._fail(Failure())
         else:
             self.wait(waiting)
@@ -67,7 +69,7 @@ class Run(Generic[T]):
         assert done is not None
         try:
             done(result)
-        except Exception:
+        except BaseException:
             self._fail(Failure())
         self._done = self._failed = None
 
@@ -92,10 +94,10 @@ def run(
     except StopIteration as ended:
         try:
             done(ended.value)
-        except Exception:
+        except BaseException:
             failed(Failure())
         return None
-    except Exception:
+    except BaseException:
         failed(Failure())
         return None
     running = Run(steps, done, failed)

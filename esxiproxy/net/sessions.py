@@ -122,7 +122,7 @@ class Sessions:
         for observer in self._observers:
             try:
                 observer.opened(session)
-            except Exception:
+            except BaseException:
                 self._log_bug(observer, session.id)
         session.forget_head()
 
@@ -208,7 +208,7 @@ class Sessions:
         for observer in self._refusal_observers:
             try:
                 observer.refused(limit)
-            except Exception:
+            except BaseException:
                 self._log_bug(observer, "-")
 
     def resume(self) -> None:
@@ -234,7 +234,7 @@ class Sessions:
         for observer in self._observers:
             try:
                 observer.closed(record)
-            except Exception:
+            except BaseException:
                 self._log_bug(observer, record.session)
 
     def _log_bug(self, observer: object, identity: str) -> None:

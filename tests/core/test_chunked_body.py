@@ -226,7 +226,13 @@ def test_a_huge_chunk_passes_as_many(size):
     assert body.take(b"y\r\n2\r\nab\r\n") == b"1\r\ny\r\n2\r\nab\r\n" and body.verbatim
 
 
-@pytest.mark.parametrize("octets", [b"8\r\n12345678\r\n1\r\nx\r\n", b"1\r\nx\r\n" * 9, b"f\r\n123456789"])
+@pytest.mark.parametrize(
+    "octets",
+    [
+        *(b"8\r\n12345678\r\n1\r\nx\r\n", b"1\r\nx\r\n" * 9, b"f\r\n123456789"),
+        *(b"9\r\n123456789\r\n0\r\n\r\n", b"9\r\n123456789\r\nZZ\r\n", b"9\r\n123456789 "),
+    ],
+)
 def test_a_body_over_its_maximum_is_refused(octets):
     for reads in ([octets], one_by_one(octets)):
         body = new_body(max_body=8)
@@ -256,6 +262,20 @@ def tiny(size):
 def test_a_flood_of_tiny_chunks_is_refused(size):
     with pytest.raises(MalformedRequest, match=f"less than {MIN_MEAN_SIZE} bytes each"):
         take_all(new_body(), *[tiny(size) * 1000] * (CHUNKS_PER_CHECK // 1000 + 2))
+
+
+@pytest.mark.parametrize("max_body", [None, CHUNKS_PER_CHECK, CHUNKS_PER_CHECK - CHUNKS_PER_TURN])
+@pytest.mark.parametrize("payload_only", [False, True])
+def test_a_flood_is_refused_in_the_call_that_ends_the_body(max_body, payload_only):
+    body = new_body(max_body=max_body, payload_only=payload_only)
+    octets = body.take(tiny(1) * (CHUNKS_PER_CHECK - 1) + b"0\r\n\r\n")
+    too_large = max_body is not None and max_body < CHUNKS_PER_CHECK - 1
+    for _ in range(2):
+        with pytest.raises(BodyTooLarge if too_large else MalformedRequest):
+            while not body.is_complete:
+                octets += body.take(b"")
+    assert len(octets) == (CHUNKS_PER_CHECK - CHUNKS_PER_TURN) * (1 if payload_only else len(tiny(1)))
+    assert body.is_invalid and not body.is_complete and not body.more
 
 
 def test_a_body_of_tiny_chunks_that_is_no_flood_passes():

@@ -1,7 +1,11 @@
 """The queue in front of a limit."""
 
+import asyncio
+
+import pytest
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
+from twisted.logger import capturedLogs
 
 from esxiproxy.core.session.connection_limits import ConnectionLimits
 from esxiproxy.state.memory import Memory
@@ -170,3 +174,28 @@ def test_a_slot_released_during_a_try_is_tried_again():
     assert step.waits
     state.answers.pop().callback(None)
     assert step.outcome is None
+
+
+@pytest.mark.parametrize("error", [RuntimeError, SystemExit, asyncio.CancelledError])
+@pytest.mark.parametrize("way", ["raises", "has failed", "fails"])
+def test_a_session_ends_though_its_slot_cannot_be_released(error, way):
+    door = Door(max_sessions=1)
+    door.admission._state = state = door.state = Slow()
+    giving = Deferred()
+    step = door.arrive("a")
+    state.answers.pop().callback(None)
+
+    def give(slot, outcome=None):
+        if way == "raises":
+            raise error
+        return giving
+
+    state.give = give
+    if way == "has failed":
+        giving.errback(error())
+    with capturedLogs() as events:
+        door.end("a")
+        if way == "fails":
+            giving.errback(error())
+    assert step.outcome is None
+    assert ["release of slot" in event["log_format"] for event in events] == [True]

@@ -1,5 +1,7 @@
 """Coroutines that run with callbacks, and those of which most wait for nothing."""
 
+import asyncio
+
 import pytest
 from twisted.internet.defer import CancelledError, Deferred, succeed
 
@@ -46,26 +48,68 @@ def test_a_coroutine_goes_on_when_what_it_waits_for_has_fired():
     assert outcome.results == [[1, 2, 3]] and not outcome.errors
 
 
+errors = pytest.mark.parametrize(
+    "error", [KeyError, SystemExit, KeyboardInterrupt, GeneratorExit, asyncio.CancelledError]
+)
+
+
+@errors
 @pytest.mark.parametrize("waits", [False, True])
-def test_an_exception_is_passed_on_once(waits):
+def test_an_exception_is_passed_on_once(waits, error):
     outcome, waiting = Outcome(), Deferred()
     if not waits:
-        waiting.errback(KeyError("x"))
+        waiting.errback(error("x"))
     outcome.run(waited(waiting))
     if waits:
-        waiting.errback(KeyError("x"))
-    assert not outcome.results and [type(error) for error in outcome.errors] == [KeyError]
+        waiting.errback(error("x"))
+    assert not outcome.results and [type(each) for each in outcome.errors] == [error]
 
 
+@errors
+def test_an_exception_raised_after_a_wait_is_passed_on(error):
+    async def fail():
+        await waiting
+        raise error("x")
+
+    outcome, waiting = Outcome(), Deferred()
+    outcome.run(fail())
+    waiting.callback(None)
+    assert not outcome.results and [type(each) for each in outcome.errors] == [error]
+
+
+@errors
 @pytest.mark.parametrize("waits", [False, True])
-def test_an_exception_of_the_callback_is_passed_on_too(waits):
-    outcome, waiting = Outcome(error=KeyError("x")), Deferred()
+def test_an_exception_of_the_callback_is_passed_on_too(waits, error):
+    outcome, waiting = Outcome(error=error("x")), Deferred()
     if not waits:
         waiting.callback(1)
     outcome.run(waited(waiting))
     if waits:
         waiting.callback(1)
     assert outcome.results == [[1]] and outcome.errors == [outcome.error]
+
+
+@errors
+@pytest.mark.parametrize("caught", [False, True])
+def test_the_rest_of_a_coroutine_gets_every_exception(error, caught):
+    seen = []
+
+    async def steps():
+        try:
+            await waiting
+        except BaseException as raised:
+            seen.append(type(raised))
+            if not caught:
+                raise
+        return "caught"
+
+    waiting, found = Deferred(), []
+    rest = begin(steps())
+    Deferred.fromCoroutine(rest.steps()).addBoth(found.append)
+    waiting.errback(error("x"))
+    assert seen == [error]
+    ends = caught and error is not GeneratorExit  # which closes a coroutine that is awaited
+    assert found == ["caught"] if ends else found[0].type is error
 
 
 def test_a_cancelled_coroutine_fails_with_its_cancellation():

@@ -1,11 +1,15 @@
-"""An authenticator or router that does not answer: the session ends after ``decision_timeout``."""
+"""Authenticators and routers that do not answer in time, fail, or keep something for each session."""
+
+import asyncio
+import dataclasses
+from contextvars import ContextVar
 
 import pytest
 from twisted.internet.defer import CancelledError, Deferred
 
-from esxiproxy.core.routing import Principal
+from esxiproxy.core.routing import Principal, Route
 from tests.net.http_scene import HttpScene, get
-from tests.net.scene import Scene, opening
+from tests.net.scene import UPSTREAM, Scene, opening
 
 
 class Hanging:
@@ -44,9 +48,14 @@ def hanging(scene, seam, stubborn=False):
     return plugin
 
 
+kinds = pytest.mark.parametrize(
+    ("kind", "asked"), [(Scene, opening()), (HttpScene, get())], ids=["console", "http"]
+)
+
+
 @pytest.mark.parametrize("stubborn", [False, True], ids=["", "stubborn"])
 @pytest.mark.parametrize("seam", ["authenticator", "router"])
-@pytest.mark.parametrize(("kind", "asked"), [(Scene, opening()), (HttpScene, get())], ids=["console", "http"])
+@kinds
 def test_a_plugin_that_does_not_answer_times_out(kind, asked, seam, stubborn):
     scene = kind(decision_timeout=20.0)
     plugin = hanging(scene, seam, stubborn)
@@ -145,3 +154,91 @@ def test_each_decision_has_its_own_time():
     assert not scene.client.received
     scene.advance(0.2)
     assert scene.client.received.startswith(b"HTTP/1.1 504 ")
+
+
+class Failing:
+    """A plugin that waits for a Deferred or not, and fails with an exception."""
+
+    def __init__(self, error, waits):
+        self.error = error
+        self.waiting = Deferred()
+        if not waits:
+            self.fail()
+
+    def fail(self):
+        if not self.waiting.called:
+            self.waiting.errback(self.error())
+
+    async def authenticate(self, request):
+        return await self.waiting
+
+    async def route(self, request, principal):
+        return await self.waiting
+
+
+@pytest.mark.parametrize("waits", [False, True], ids=["at once", "later"])
+@pytest.mark.parametrize("error", [asyncio.CancelledError, SystemExit, GeneratorExit])
+@pytest.mark.parametrize("seam", ["authenticator", "router"])
+@kinds
+def test_no_exception_of_a_plugin_leaves_its_client_without_an_answer(kind, asked, seam, error, waits):
+    scene = kind()
+    plugin = replace(scene, seam, Failing(error, waits))
+    scene.client.send(asked)
+    scene.pump()
+    assert bool(scene.client.received) is not waits
+    plugin.fail()
+    scene.pump()
+    assert scene.client.received.startswith(b"HTTP/1.1 500 ")
+    scene.client.close()
+    scene.advance(6)
+    assert scene.record.error == "Internal" and scene.at_rest() and not scene.connector.dials
+
+
+USER: ContextVar[str] = ContextVar("USER", default="nobody")
+
+
+class Remembering:
+    """An authenticator and a router that keeps the client in a context variable."""
+
+    def __init__(self):
+        self.found, self.starting, self.waiting = [], Deferred(), Deferred()
+
+    async def authenticate(self, request):
+        self.found.append(USER.get())
+        USER.set("alice")
+        await self.starting
+        return Principal("alice")
+
+    async def route(self, request, principal):
+        self.found.append(USER.get())
+        USER.set("routed")
+        await self.waiting
+        self.found.append(USER.get())
+        return dataclasses.replace(Route.to(UPSTREAM), acquire=self.acquire)
+
+    async def acquire(self):
+        self.found.append(USER.get())
+        USER.set("acquired")
+        return Route.to(UPSTREAM)
+
+
+@pytest.mark.parametrize("waits", ["", "authenticator", "router", "authenticator, router"])
+@kinds
+def test_context_variables_of_a_plugin_are_those_of_one_session(kind, asked, waits):
+    for _ in range(2):
+        scene, plugin = kind(), Remembering()
+        for seam, waiting in (("authenticator", plugin.starting), ("router", plugin.waiting)):
+            replace(scene, seam, plugin)
+            if seam not in waits:
+                waiting.callback(None)
+        scene.client.send(asked)
+        scene.pump()
+        for waiting in (plugin.starting, plugin.waiting):
+            if not waiting.called:
+                waiting.callback(None)
+                scene.pump()
+        assert plugin.found == ["nobody", "alice", "routed", "routed"] and USER.get() == "nobody"
+        assert scene.connector.dials
+        scene.client.reset()
+        scene.pump()
+        assert scene.at_rest()

@@ -158,8 +158,20 @@ def test_a_refused_client_that_keeps_sending_is_read_and_then_aborted():
     assert scene.record.error == "RouteNotFound"
 
 
-def test_an_observer_that_raises_changes_nothing():
+@pytest.mark.parametrize("error", [ZeroDivisionError, SystemExit])
+def test_an_observer_that_raises_changes_nothing(error):
+    class Failing:
+        def opened(self, session):
+            raise error
+
+        closed = refused = opened
+
     scene = Scene()
-    scene.recorder.opened = lambda session: 1 / 0
+    scene.sessions._observers = (Failing(), *scene.sessions._observers)
+    scene.sessions._refusal_observers = (Failing(), *scene.sessions._refusal_observers)
     scene.open()
     assert scene.client.ended is None
+    scene.sessions.refused("max_sessions")
+    scene.client.reset()
+    scene.advance(11)
+    assert scene.record.error == "ClientLost" and scene.at_rest()

@@ -99,26 +99,32 @@ class ChunkedBody(Body):
         One call reads at most ``CHUNKS_PER_TURN`` chunks.
 
         Raise ``error`` for a body that violates the framing of RFC 9112, or whose chunks stay tiny.  If there
-        is data in front of the fault, the call returns this data, and the next call raises.  Raise
-        BodyTooLarge for more payload than ``max_body``.
+        is data in front of the fault, the call returns this data, and the next call raises; a body that ends
+        is never passed on with a fault.  Raise BodyTooLarge for more payload than ``max_body``, whatever is
+        behind it.
         """
+        if self._fault is not None:
+            raise self._fault
         if self.is_complete:
             self.trailing += octets
             return b""
-        if self._fault is not None:
-            raise self._fault
         self._add(octets)
         before = self.octets
+        fault: SessionError | None = None
         try:
             self._count(self._read(), self.octets - before)
-        except self._error as fault:
-            self._set_fault(fault)
+        except self._error as error:
+            fault = error
         pieces = self._take_pieces()
-        if self._fault is None and self.max_body is not None and self.octets > self.max_body:
+        if self.max_body is not None and self.octets > self.max_body:
             pieces = []
-            self._set_fault(BodyTooLarge(f"the body has more than {self.max_body} bytes"))
-        if self._fault is not None and not pieces:
-            raise self._fault
+            fault = BodyTooLarge(f"the body has more than {self.max_body} bytes")
+        if fault is not None:
+            if self.is_complete:
+                pieces = []  # or the other side would get a whole body
+            self._set_fault(fault)
+            if not pieces:
+                raise fault
         if self.is_complete:
             self.trailing, self.rest = self.rest, b""
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
@@ -150,7 +156,7 @@ class ChunkedBody(Body):
 
     def _set_fault(self, fault: SessionError) -> None:
         self._fault = fault
-        self.more = self.verbatim = False
+        self.more = self.verbatim = self.is_complete = False
 
     def _flush(self) -> None:
         """Pass the bytes from ``_start`` to ``_at`` on as they are."""

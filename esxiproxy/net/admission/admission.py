@@ -365,7 +365,7 @@ class Admission:
             releasing = begin(self._released(giving, names))
             if not isinstance(releasing, Rest):
                 return None
-        except Exception:
+        except BaseException:
             self._release_failed(Failure(), slot)
             return None
         return Deferred.fromCoroutine(releasing.steps()).addErrback(self._release_failed, slot)

@@ -49,7 +49,7 @@ int buffer_has_openssl(void);
 int pipe_init(void);
 int pipe_is_open(void);
 /* Read at most BUFFER_SIZE bytes into the pipe, and return as buffer_fill does.  EINVAL, EPERM and ENOSYS say that the
-   socket cannot be read in this way. */
+   socket cannot be read in this way, EPIPE and EBADF that the pipe was closed. */
 Py_ssize_t pipe_fill(const struct connection *source, int *more);
 /* Write the `size` bytes that are in the pipe, and return as buffer_flush does.  The bytes that are not written are in
    the buffer then, behind the place of those that are. */

@@ -31,12 +31,12 @@ def _connected(connector: Any, sock: socket.SocketType, peer: Any, dial: Any = N
     """
     try:
         protocol = connector.buildProtocol(peer)
-    except Exception:
+    except BaseException:
         _log.failure("a factory raised an exception in buildProtocol, its connection is closed")
         protocol = None
     try:
         stream = TCPStream(sock, protocol or Protocol(), connector.loop, peer, connector)
-    except Exception:  # epoll has no memory for another descriptor
+    except BaseException:  # epoll has no memory for another descriptor
         failure = Failure()
         if dial is not None:
             connector.loop.removeWriter(dial)

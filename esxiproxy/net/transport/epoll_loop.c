@@ -91,7 +91,8 @@ static int is_one_event(PyObject *entry, uint32_t event, long turn) {
 static enum outcome serve_one(PyObject *entries, const struct epoll_event *ready, long turn,
                               const struct callbacks *python, int quick) {
     PyObject *fd = PyLong_FromLong(ready->data.fd);
-    PyObject *entry = fd ? PyDict_GetItemWithError(entries, fd) : NULL; /* borrowed */
+    PyObject *entry = fd ? PyDict_GetItemWithError(entries, fd) : NULL;
+    Py_XINCREF(entry); /* Python code may remove it from the dict */
     PyObject *fast_path = entry ? fast_path_of(entry, ready->events, turn) : NULL, *leftover = NULL;
     int ran_python = 0, slow = quick && entry && (fast_path == NULL || fast_path_is_bulk(fast_path));
     if (fast_path && !slow) leftover = run_fast_path(fast_path, &ran_python);
@@ -109,6 +110,7 @@ static enum outcome serve_one(PyObject *entries, const struct epoll_event *ready
     }
     Py_XDECREF(leftover);
     Py_XDECREF(fast_path);
+    Py_XDECREF(entry);
     Py_XDECREF(fd);
     if (PyErr_Occurred()) return FAILED;
     return slow ? SLOW : ran_python ? RAN_PYTHON : SERVED;

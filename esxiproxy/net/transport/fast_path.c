@@ -61,6 +61,11 @@ static int examine(struct scanner *scanner, Py_ssize_t size, int piped) {
     return 1;
 }
 
+/* Whether an error of pipe_fill says that a socket cannot be read in this way, or that the pipe was closed. */
+static int is_pipe_error(int number) {
+    return number == EINVAL || number == EPERM || number == ENOSYS || number == EPIPE || number == EBADF;
+}
+
 PyObject *fast_path_run(PyObject *fast_path, int *ran_python) {
     FastPath *self = (FastPath *)fast_path;
     struct scanner *scanner = &self->scanner;
@@ -73,7 +78,7 @@ PyObject *fast_path_run(PyObject *fast_path, int *ran_python) {
     for (int round = 0; round < FILLS_PER_CALL && more > 0 && unsent == NULL; round++) {
         int piped = may_pipe(self);
         Py_ssize_t size = piped ? pipe_fill(&self->from, &more) : buffer_fill(&self->from, &more);
-        if (size < 0 && piped && (errno == EINVAL || errno == EPERM || errno == ENOSYS)) {
+        if (size < 0 && piped && is_pipe_error(errno)) {
             self->piped = piped = 0;
             size = buffer_fill(&self->from, &more);
         }

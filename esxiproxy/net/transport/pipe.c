@@ -13,17 +13,28 @@ enum { PIPE_SIZE = 1024 * 1024 }; /* a page for each packet of BUFFER_SIZE, also
 
 static int ends[2] = {-1, -1};
 
+static void close_pipe(void) {
+    for (int i = 0; i < 2; i++) {
+        if (ends[i] >= 0) close(ends[i]);
+        ends[i] = -1;
+    }
+}
+
+/* Open the pipe, with descriptors above those of the standard files: a daemon opens these again. */
 static void open_pipe(void) {
-    if (pipe2(ends, O_NONBLOCK | O_CLOEXEC) < 0) ends[0] = ends[1] = -1;
+    int opened[2];
+    if (pipe2(opened, O_NONBLOCK | O_CLOEXEC) < 0) return;
+    for (int i = 0; i < 2; i++) {
+        ends[i] = opened[i] > STDERR_FILENO ? opened[i] : fcntl(opened[i], F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+        if (ends[i] != opened[i]) close(opened[i]);
+    }
+    if (ends[0] < 0 || ends[1] < 0) close_pipe();
     else (void)fcntl(ends[1], F_SETPIPE_SZ, PIPE_SIZE); /* else it has 16 pages */
 }
 
 /* A process must not share the pipe with its parent. */
 static void open_in_child(void) {
-    if (ends[0] >= 0) {
-        close(ends[0]);
-        close(ends[1]);
-    }
+    close_pipe();
     open_pipe();
 }
 

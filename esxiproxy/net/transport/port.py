@@ -111,7 +111,7 @@ class _Accepting:
                 return
             try:
                 self._accept(socket.SocketType(self.addressFamily, _STREAM, 0, fd), name)
-            except Exception:
+            except BaseException:
                 _log.failure("an accepted connection could not be attached to its protocol, it is closed")
 
     def _accept(self, sock: socket.SocketType, name: Any) -> None:

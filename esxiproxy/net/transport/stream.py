@@ -275,7 +275,7 @@ def attach_protocol(protocol: Any, stream: Any) -> None:
     """Hand a stream over to a protocol; log an exception of ``makeConnection`` and end the stream."""
     try:
         hand_over(stream, protocol)
-    except Exception:
+    except BaseException:
         failure = Failure()
         _log.failure("a protocol raised an exception in makeConnection, its connection is closed", failure)
         stream.connectionLost(failure)

@@ -133,7 +133,7 @@ class TCPStream(Stream):
             return False
         try:
             getattr(protocol, half)()
-        except Exception:
+        except BaseException:
             failure = Failure()
             _log.failure(
                 "a protocol raised an exception in {half}, its connection is closed", failure, half=half

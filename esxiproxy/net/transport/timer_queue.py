@@ -122,12 +122,26 @@ class TimerQueue:
         """Return a call of the reactor at this time."""
         return self._reactor.callLater(max(0.0, time - self._reactor.seconds()), function, *args, **kw)
 
+    def is_in_order(self, time: float) -> bool:
+        """Return whether a timer of this time ends after those of the queue: the clock was not set back."""
+        if self.waiting:
+            return time >= self.waiting[-1].time
+        return self.reactor_call is None or time >= self.reactor_call.getTime()
+
     def _fire(self) -> None:
-        now = self._reactor.seconds()
+        try:
+            self._run_until(self._reactor.seconds())
+        finally:
+            self.reactor_call = None
+            if self.waiting:
+                rest = self.waiting[0].time - self._reactor.seconds()
+                self.reactor_call = self._reactor.callLater(max(0.0, rest), self._fire)
+
+    def _run_until(self, now: float) -> None:
+        """Run the timers whose time has come, and remove cancelled ones in front of the others."""
         while self.waiting:
             first = self.waiting[0]
             if first.function is not None and first.time > now:
-                self.reactor_call = self._reactor.callLater(first.time - now, self._fire)
                 return
             self.waiting.popleft()
             if first.function is None:
@@ -135,16 +149,16 @@ class TimerQueue:
                 continue
             try:
                 first.run()
-            except Exception:
+            except BaseException:  # as the reactor does: no timer ends the others
                 _log.failure("a timer's function raised an exception")
-        self.reactor_call = None
 
 
 class TimerQueues:
     """The ``callLater`` of a reactor, with queues for the lengths that occur again and again.
 
     These are whole milliseconds, as in a configuration.  Other lengths are the rest of a deadline, and no
-    second timer has the same.
+    second timer has the same.  A timer that would end before the queue does, since the clock was set back, is
+    the reactor's own as well.
     """
 
     def __init__(self, reactor: Any) -> None:
@@ -158,7 +172,10 @@ class TimerQueues:
             if delay < SHORTEST or not (delay * 1000.0).is_integer() or len(self._queues) >= MOST_LENGTHS:
                 return self._reactor.callLater(delay, callable, *args, **kw)
             queue = self._queues[delay] = TimerQueue(self._reactor, delay)
-        call = QueuedCall(queue, self._reactor.seconds() + delay, callable, args, kw)
+        time = self._reactor.seconds() + delay
+        if not queue.is_in_order(time):
+            return self._reactor.callLater(delay, callable, *args, **kw)
+        call = QueuedCall(queue, time, callable, args, kw)
         queue.waiting.append(call)
         if queue.reactor_call is None:
             queue.wait()

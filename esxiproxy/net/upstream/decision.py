@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
+from contextvars import Context, copy_context
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -84,8 +85,9 @@ class Decision:
 
         The Deferred fails with DecisionTimeout after its time, even if a plugin ignores its cancellation.
         """
-        decided = begin(self._decide())
-        return self._start(decided.steps()) if isinstance(decided, Rest) else decided
+        context = copy_context()  # a plugin's context variables are those of this session
+        decided = context.run(begin, self._decide())
+        return context.run(self._start, decided.steps()) if isinstance(decided, Rest) else decided
 
     async def authenticate(self) -> Principal:
         """Return the principal alone, as ``start`` does."""
@@ -132,7 +134,8 @@ class Decision:
                     self._check_over()
                 if route is not None:
                     if isinstance(route, Route) and route.acquire is not None:
-                        route = replace(route, acquire=partial(self._acquire, plugin, route.acquire))
+                        acquire = partial(self._acquire, plugin, route.acquire, copy_context())
+                        route = replace(route, acquire=acquire)
                     session.routed(route, plugin.section)
                     self.upgrades_only = getattr(plugin.instance, "upgrades_only", False)
                     return self._identified(principal, plugin, route), route
@@ -206,11 +209,14 @@ class Decision:
         principal = self._session.principal = replace(principal, consumed_cookies=consumed_cookies)
         return principal
 
-    async def _acquire(self, plugin: Plugin, acquire: Callable[[], Awaitable[Route]]) -> Route:
+    async def _acquire(
+        self, plugin: Plugin, acquire: Callable[[], Awaitable[Route]], context: Context
+    ) -> Route:
         """Return the final route of a session that has a slot of its host, such as one with a ticket."""
         seconds = self._session.limits.decision_timeout
         try:
-            route = await Deferred.fromCoroutine(_awaited(acquire)).addTimeout(seconds, self._clock)
+            acquiring = context.run(Deferred.fromCoroutine, _awaited(acquire))
+            route = await acquiring.addTimeout(seconds, self._clock)
             if not isinstance(route, Route):
                 raise TypeError(f"acquire() returned {type(route).__name__} instead of a Route")
             if route.policy != UNRESTRICTED:

@@ -274,11 +274,12 @@ def test_a_bug_in_a_protocol_ends_its_connection_only(ours):
     assert b.lost is None
 
 
-def test_a_bug_in_connection_made_ends_its_connection_only(ours):
+@pytest.mark.parametrize("raised", [RuntimeError, SystemExit])
+def test_a_bug_in_connection_made_ends_its_connection_only(ours, raised):
     bug, client, other = Peer(), Peer(), Peer()
 
     def raises(_peer):
-        raise RuntimeError("from the test")
+        raise raised("from the test")
 
     bug.on_made = raises
     port = ours.listen(bug, other)
@@ -288,6 +289,23 @@ def test_a_bug_in_connection_made_ends_its_connection_only(ours):
     ours.dial(port, Peer())
     ours.until(lambda: other.made)
     assert other.lost is None
+
+
+@pytest.mark.parametrize("raised", [RuntimeError, SystemExit])
+def test_a_bug_at_the_end_of_half_a_connection_ends_all_of_it(ours_plain, raised):
+    @implementer(IHalfCloseableProtocol)
+    class Half(Peer):
+        def readConnectionLost(self):
+            raise raised("from the test")
+
+        def writeConnectionLost(self):
+            pass
+
+    client, server = Peer(), Half()
+    ours_plain.pair(client, server)
+    client.transport.loseWriteConnection()
+    ours_plain.until(lambda: server.lost and client.lost)
+    assert isinstance(server.lost, raised)
 
 
 def test_a_bug_in_connection_lost_ends_nothing_else(ours):

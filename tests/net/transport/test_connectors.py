@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import gc
 import os
@@ -83,14 +84,15 @@ def test_without_a_descriptor_the_dial_fails_and_not_its_caller(plain):
     assert isinstance(factory.failed, error.ConnectError) and factory.failed.osError == 24
 
 
-def test_a_factory_that_raises_costs_its_connection_and_no_turns(ours_plain):
+@pytest.mark.parametrize("raised", [RuntimeError, SystemExit, asyncio.CancelledError])
+def test_a_factory_that_raises_costs_its_connection_and_no_turns(ours_plain, raised):
     """The socket must be unregistered from the loop, where it would always be ready."""
     server = Peer()
     port = ours_plain.listen(server)
     factory = ours_plain.dial(port, Peer())
 
     def build(_address):
-        raise RuntimeError("from the test")
+        raise raised("from the test")
 
     factory.buildProtocol = build
     ours_plain.until(lambda: server.made and server.lost is not None)

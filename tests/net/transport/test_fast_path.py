@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import random
+import select
 import socket
 import weakref
 from pathlib import Path
@@ -242,3 +243,31 @@ def test_a_fast_path_that_was_not_removed_is_collected(going):
     del held, arguments
     gc.collect()
     assert gone() is None
+
+
+@compiled
+def test_a_stream_may_remove_its_entry_while_it_is_asked_for_its_fast_path():
+    """The next list of Python's has the place of the removed one."""
+    served, made, asked = [], [], []
+
+    class Owner:
+        def __init__(self, name):
+            self.name = name
+
+        @property
+        def _fast_path(self):
+            asked.append(self.name)
+            if len(asked) == 2:  # the first time is before slow streams are served
+                entries.clear()
+                made.append([Owner("another one"), select.EPOLLIN, 0])
+
+        def doRead(self):
+            served.append(self.name)
+
+    near, far = socket.socketpair()
+    with near, far, select.epoll() as poller:
+        poller.register(near, select.EPOLLIN)
+        far.send(b"x")
+        entries = {near.fileno(): [Owner("the one that is ready"), select.EPOLLIN, 0]}
+        fast_path._compiled.serve(poller.fileno(), entries, 1, served.append, served.append, False)
+    assert served == ["the one that is ready"] and len(asked) == 2

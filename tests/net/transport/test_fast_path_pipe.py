@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import random
 import socket
 import subprocess
@@ -140,17 +141,12 @@ def test_a_source_that_has_no_pipe_is_read_into_the_buffer(piped):
 
 
 FORK = """
-import contextlib, os
+import os
 from esxiproxy.net.transport import _compiled
+from tests.net.transport.test_fast_path_pipe import open_pipes
 
 def pipes():
-    found = set()
-    for fd in os.listdir("/proc/self/fd"):
-        with contextlib.suppress(FileNotFoundError):
-            link = os.readlink(f"/proc/self/fd/{fd}")
-            if int(fd) > 2 and link.startswith("pipe:"):
-                found.add(link)
-    return found
+    return {link for fd, link in open_pipes().items() if fd > 2}
 
 before = pipes()
 child = os.fork()
@@ -161,5 +157,52 @@ raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) or pipes() !
 """
 
 
+DAEMON = """
+import os, sys
+assert "esxiproxy.net.transport._compiled" not in sys.modules
+for fd in (0, 1, 2):
+    os.close(fd)
+from esxiproxy.net.transport import _compiled
+null = os.open("/dev/null", os.O_RDWR)
+for fd in (0, 1, 2):
+    os.dup2(null, fd)
+
+import socket
+from tests.net.transport import test_fast_path_pipe as tests
+
+read, write = sorted(tests.open_pipes())
+
+def check():
+    one = tests.Passing(tests.FixedBody(tests.MANY), socket.socketpair)
+    for _ in range(2):
+        if one.go(b"x" * 1000) is not None or tests.receive(one) + one.late != b"x" * 1000:
+            os._exit(1)
+    one.close()
+
+check()
+os.close(read)
+check()
+os.close(write)
+check()
+os._exit(7)
+"""
+"""A daemon that was started without standard input, output and error, and then opens these."""
+
+
+def open_pipes():
+    """Return the pipes of this process by their descriptors."""
+    found = {}
+    for fd in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(FileNotFoundError):
+            link = os.readlink(f"/proc/self/fd/{fd}")
+            if link.startswith("pipe:"):
+                found[int(fd)] = link
+    return found
+
+
 def test_a_child_process_has_a_pipe_of_its_own():
     assert subprocess.run([sys.executable, "-c", FORK], timeout=60).returncode == 0
+
+
+def test_the_pipe_has_no_descriptor_of_the_standard_files_and_may_be_closed():
+    assert subprocess.run([sys.executable, "-c", DAEMON], timeout=60).returncode == 7

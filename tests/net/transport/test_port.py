@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import socket
 from types import SimpleNamespace
@@ -94,7 +95,8 @@ def test_a_port_that_is_closed_while_it_is_paused_stays_closed(ours, reasons):
     assert asked.asked == before
 
 
-def test_a_protocol_that_cannot_be_built_ends_that_connection_only(ours, monkeypatch):
+@pytest.mark.parametrize("error", [RuntimeError, SystemExit, asyncio.CancelledError])
+def test_a_protocol_that_cannot_be_built_ends_that_connection_only(ours, monkeypatch, error):
     reasons, server = [], Peer()
     monkeypatch.setattr(ports._log, "failure", reasons.append)
     port = listening(ours, [server])
@@ -103,7 +105,7 @@ def test_a_protocol_that_cannot_be_built_ends_that_connection_only(ours, monkeyp
     def build_second(address):
         calls.append(address)
         if len(calls) == 1:
-            raise RuntimeError("from the test")
+            raise error("from the test")
         return build(address)
 
     port.factory.buildProtocol = build_second

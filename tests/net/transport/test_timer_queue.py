@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 
 import pytest
@@ -11,6 +12,7 @@ from twisted.internet.task import Clock
 from twisted.logger import capturedLogs
 from zope.interface.verify import verifyObject
 
+from esxiproxy.net.transport import timer_queue
 from esxiproxy.net.transport.timer_queue import MOST_LENGTHS, TimerQueues
 
 
@@ -65,14 +67,71 @@ def test_a_timer_can_be_moved(clock, timers):
     assert called == ["s", "l"]
 
 
-def test_an_exception_ends_no_other_timer(clock, timers):
+@pytest.mark.parametrize("error", [IndexError, SystemExit, KeyboardInterrupt, asyncio.CancelledError])
+def test_an_exception_ends_no_other_timer(clock, timers, error):
+    def fail():
+        raise error
+
     called = []
-    timers.callLater(1.0, [].pop)
+    timers.callLater(1.0, fail)
     timers.callLater(1.0, called.append, 1)
     with capturedLogs() as events:
         clock.advance(1)
     assert called == [1]
     assert [event["log_format"] for event in events] == ["a timer's function raised an exception"]
+    timers.callLater(1.0, called.append, 2)
+    clock.advance(1)
+    assert called == [1, 2]
+
+
+def test_a_log_that_fails_ends_no_other_timer(clock, timers, monkeypatch):
+    def fail(*_):
+        raise SystemExit
+
+    called = []
+    monkeypatch.setattr(timer_queue._log, "failure", fail)
+    for each in (fail, lambda: called.append(1)):
+        timers.callLater(1.0, each)
+    with pytest.raises(SystemExit):
+        clock.advance(1)
+    timers.callLater(1.0, called.append, 2)
+    clock.pump([0, 1])
+    assert called == [1, 2] and clock.getDelayedCalls() == []
+
+
+@pytest.mark.parametrize("cancelled", [0, 1, 200])
+def test_a_timer_is_not_late_after_the_clock_was_set_back(clock, timers, cancelled):
+    called = []
+    for _ in range(cancelled):
+        timers.callLater(1.0, int).cancel()
+    if cancelled != 1:
+        timers.callLater(1.0, called.append, "old")
+    clock.rightNow = -10.0
+    new, dropped = (
+        timers.callLater(1.0, called.append, "new"),
+        timers.callLater(1.0, called.append, "dropped"),
+    )
+    dropped.cancel()
+    assert new.getTime() == -9.0 and new in timers.getDelayedCalls()
+    clock.advance(1)
+    assert called == ["new"]
+    clock.pump([10, 1])
+    timers.callLater(1.0, called.append, "next")
+    clock.advance(1)
+    assert called == (["new", "next"] if cancelled == 1 else ["new", "old", "next"])
+    assert clock.getDelayedCalls() == []
+
+
+def test_the_clock_may_be_set_back_while_a_queue_is_empty_but_for_its_call(clock, timers):
+    called = []
+    for call in [timers.callLater(1.0, int) for _ in range(100)]:
+        call.cancel()
+    (queue,) = timers._queues.values()
+    queue.compact()
+    clock.rightNow = -10.0
+    timers.callLater(1.0, called.append, "new")
+    clock.advance(1)
+    assert called == ["new"]
 
 
 def test_a_function_may_start_and_cancel_timers_of_its_own_length(clock, timers):
