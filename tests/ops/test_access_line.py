@@ -13,6 +13,7 @@ from esxiproxy.core.config.access_log import AccessLogFormat
 from esxiproxy.core.http.head import RequestHead
 from esxiproxy.core.http.request import Request
 from esxiproxy.core.peer_address import PeerAddress
+from esxiproxy.core.redaction import redact_text
 from esxiproxy.core.session.session import Session
 from esxiproxy.core.session_limits import SessionLimits
 from esxiproxy.ops.logs.access_line import as_combined, as_json
@@ -117,7 +118,7 @@ def test_a_line_is_one_line_of_ascii_and_its_json_can_be_parsed(principal, targe
     record = replace(RECORD, principal=principal, target=target, detail=detail)
     for line in (as_json(record, NOON), as_combined(record, NOON)):
         assert line.isascii() and line.isprintable()
-    if not re.search("(?i)ticket|cst-|token|password", principal + detail):
+    if redact_text(principal) == principal and redact_text(detail) == detail:
         read = json.loads(as_json(record, NOON))
         assert (read["principal"] or "", read["detail"] or "") == (
             principal.encode("utf-8", "surrogateescape").decode(),

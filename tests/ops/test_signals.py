@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 
 import pytest
 
@@ -70,7 +71,8 @@ def test_a_signal_after_the_stop_aborts(scene):
 def test_a_signal_during_the_start_of_the_reactor_is_handled_afterwards(scene):
     ((block, arguments, _),) = scene.reactor.triggers["before"]["startup"]
     block(*arguments)
-    send(signal.SIGTERM)
+    # To this thread: those of other tests may run still, and they do not block the signal.
+    signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     ((running, _, _),) = scene.reactor.whenRunningHooks
     assert not scene.reactor.hasStopped

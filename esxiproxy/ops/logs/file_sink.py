@@ -83,7 +83,7 @@ class RotatedFile(LogFile):
 class RotatedFileSink(ThreadedSink):
     """A sink that appends to twistd's log file, which is rotated at a size and by ``reopen``.
 
-    A line that follows another one at once is written up to 10 ms late.
+    A line that follows many others at once is written up to 10 ms late.
     """
 
     resting = 0.01
@@ -116,7 +116,7 @@ class StdoutSink(ThreadedSink):
     Other processes share it, such as the shell, so that it must not be made non-blocking.  A socket is
     written to with MSG_DONTWAIT.  A pipe or a terminal is opened again as a private, non-blocking descriptor.
     If that fails, it is polled before each write, which has at most PIPE_BUF bytes then.  Into a file, a line
-    that follows another one at once is written up to 10 ms late.
+    that follows many others at once is written up to 10 ms late.
     """
 
     resting = 0.01

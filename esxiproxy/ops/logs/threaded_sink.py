@@ -16,6 +16,8 @@ CLOSE_TIMEOUT = 1.0
 """Seconds that ``close`` waits for the thread to write the queued lines."""
 MAX_BATCH = 1 << 16
 """Bytes above which no further line is added to one write."""
+MANY_LINES = 8
+"""Number of lines in one write that show that more will follow at once."""
 
 
 class ThreadedSink(Sink):
@@ -25,8 +27,8 @@ class ThreadedSink(Sink):
     not be started before the process becomes a daemon, since a fork does not copy threads.
 
     All lines that are queued are written at once.  The thread waits ``gathering`` seconds for more lines
-    before it writes the first one, or ``resting`` seconds after each write, because waking it up costs more
-    than formatting a line.
+    before it writes the first one, or ``resting`` seconds after a write of many lines, because waking it up
+    costs more than formatting a line.
     """
 
     gathering = 0.0
@@ -40,6 +42,8 @@ class ThreadedSink(Sink):
         """Whether the thread waits for a line, so that it has to be woken up."""
         self._hurried = threading.Event()
         """Set when the thread is not to wait for more lines."""
+        self._wrote_many = False
+        """Whether the last write had many lines."""
         self._has_failed = False
         """Whether the last write failed; each line is tried at once then, and counted if it is lost."""
         self._thread: threading.Thread | None = None
@@ -143,7 +147,7 @@ class ThreadedSink(Sink):
 
     def _next_batch(self) -> tuple[list[tuple[bytes, int]], Callable[[], None] | None] | None:
         """Wait for lines or a call, and return them; return None when the thread is to exit."""
-        if self.resting and not self._has_failed:
+        if self.resting and self._wrote_many and not self._has_failed:
             self._hurried.wait(self.resting)
         with self._changed:
             self._is_waiting = True
@@ -175,6 +179,7 @@ class ThreadedSink(Sink):
         """Make a call or write lines.  Of lines that cannot be written only the first one is lost."""
         taken, reason = 0, ""
         first, lines = batch[0]
+        self._wrote_many = len(batch) >= MANY_LINES
         try:
             if job is not None:
                 job()
