@@ -371,6 +371,12 @@ def test_the_last_losses_are_reported_at_the_end(tmp_path):
     assert "process log: 3 lines lost" in scene.written()[-1]
 
 
+def test_a_file_takes_many_lines_in_one_write(scene):
+    """The lines of others, such as an access log on the same standard output, come between whole lines."""
+    octets = 700 * b"some line of a log that has many of them\n"
+    assert scene.sink.write(octets) == len(octets)
+
+
 def test_lines_that_follow_many_others_are_written_together(tmp_path):
     scene = Scene(RotatedFileSink, tmp_path)
     scene.sink.resting = float(SECONDS)

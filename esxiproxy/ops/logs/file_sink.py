@@ -126,16 +126,19 @@ class StdoutSink(ThreadedSink):
         self._original = descriptor
         self._descriptor = -1
         self._socket: socket.socket | None = None
-        self._is_private = False
+        self._takes_whole = False
+        """Whether a write may have any size."""
         self._poll = select.poll()
 
     def open(self) -> None:
         kind = os.fstat(self._original).st_mode
         if stat.S_ISFIFO(kind) or stat.S_ISCHR(kind):
             self._descriptor = self._reopen_private()
-        self._is_private = self._descriptor >= 0
-        if not self._is_private:
+        self._takes_whole = self._descriptor >= 0
+        if not self._takes_whole:
             self._descriptor = os.dup(self._original)
+            # Writes to a file do not mix with those of others, and parts of a line would.
+            self._takes_whole = stat.S_ISREG(kind)
         if stat.S_ISSOCK(kind):  # as under systemd
             self._socket = socket.socket(fileno=self._descriptor)
         self._poll.register(self._descriptor, select.POLLOUT)
@@ -155,7 +158,7 @@ class StdoutSink(ThreadedSink):
     def write(self, octets: bytes) -> int:
         if self._socket is not None:
             return self._socket.send(octets, socket.MSG_DONTWAIT)
-        if self._is_private:
+        if self._takes_whole:
             return os.write(self._descriptor, octets)
         if self._descriptor >= 0 and not self.wait_writable(0):
             raise BlockingIOError
