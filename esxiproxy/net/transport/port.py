@@ -150,12 +150,20 @@ class _Accepting:
 
 
 class TCPPort(_Accepting, tcp.Port):  # type: ignore[misc]
-    """A TCP port."""
+    """A TCP port.
+
+    Linux copies TCP_NODELAY to a connection at its handshake.  The port's own socket gets it before it
+    listens.  An adopted socket may have a queue of connections already, and so it keeps its option as it is.
+    """
+
+    def createInternetSocket(self) -> Any:
+        sock = super().createInternetSocket()
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, True)
+        return sock
 
     def startListening(self) -> None:
         super().startListening()
-        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, True)
-        self.no_delay = True
+        self.no_delay = bool(self.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
         host = self.getHost()
         self.host = None if host.host in _ANY else host
 
