@@ -10,6 +10,7 @@ from contextlib import suppress
 from typing import Any, Protocol
 
 from twisted.internet import tcp, unix
+from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -64,6 +65,7 @@ class _Accepting:
 
     When the system has no descriptor or no memory left (EMFILE, ENFILE, ENOBUFS, ENOMEM), the port pauses for
     ACCEPT_RETRY, and new connections wait in the kernel's queue.  Twisted's own port accepts and drops them.
+    A call of ``stopReading`` or ``startReading`` ends the pause.
 
     ``has_descriptors`` is called before each connection, so that descriptors are left for the connections
     that are accepted already.  A ``gate`` is called as well, if several processes share the socket.
@@ -84,11 +86,22 @@ class _Accepting:
     no_delay = False
     """Whether accepted connections have TCP_NODELAY, which Linux passes on from the listening socket."""
 
+    _retry: IDelayedCall | None = None
+    """The end of a pause, None while the port accepts or was told not to."""
+
     def startReading(self) -> None:
-        """Accept in the loop of the streams, which takes a sixth of an event of the reactor."""
-        self.loop.addReader(self)
+        """Accept in the loop of the streams, which takes a sixth of an event of the reactor.
+
+        If the loop has no memory for the port, the port pauses.
+        """
+        self._end_pause()
+        try:
+            self.loop.addReader(self)
+        except OSError as error:
+            self._pause_accepting(os.strerror(error.errno or 0))
 
     def stopReading(self) -> None:
+        self._end_pause()
         self.loop.removeReader(self)
 
     def doRead(self) -> None:
@@ -136,7 +149,7 @@ class _Accepting:
 
     def _pause_accepting(self, why: str) -> None:
         self.stopReading()
-        self.reactor.callLater(ACCEPT_RETRY, self._resume_accepting)
+        self._retry = self.reactor.callLater(ACCEPT_RETRY, self._resume_accepting)
         now = self.reactor.seconds()
         if not _last_logged or not 0 <= now - _last_logged[0] < LOG_INTERVAL:
             _last_logged[:] = [now]
@@ -144,7 +157,13 @@ class _Accepting:
                 "accepting connections is paused, new connections wait in the kernel's queue: {why}", why=why
             )
 
+    def _end_pause(self) -> None:
+        retry, self._retry = self._retry, None
+        if retry is not None:
+            retry.cancel()
+
     def _resume_accepting(self) -> None:
+        self._retry = None
         if self.connected and not self.disconnecting:
             self.startReading()
 

@@ -6,8 +6,10 @@ import asyncio
 import errno
 import socket
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
+from twisted.internet.task import Clock
 
 from esxiproxy.net.transport import port as ports
 from tests.net.transport.loop import Peer
@@ -93,6 +95,51 @@ def test_a_port_that_is_closed_while_it_is_paused_stays_closed(ours, reasons):
     ours.reactor.callLater(3 * ports.ACCEPT_RETRY, woken.append, True)
     ours.until(lambda: woken)
     assert asked.asked == before
+
+
+@pytest.fixture
+def paused(ours_plain, reasons):
+    """A port with a fake clock that pauses at its first client, which waits, and its server."""
+    server = Peer()
+    port = listening(ours_plain, [server], errno.EMFILE)
+    port.reactor = Clock()
+    ours_plain.dial(port, Peer())
+    ours_plain.until(lambda: reasons)
+    return port, server
+
+
+def test_a_port_that_is_told_to_stop_while_it_is_paused_stays_stopped(ours_plain, paused):
+    """A drain stops a port for good, and the gate of a worker until it opens again."""
+    port, server = paused
+    port.stopReading()
+    assert not port.reactor.getDelayedCalls()
+    port.reactor.advance(ports.ACCEPT_RETRY)
+    ours_plain.settle(3)
+    assert port.socket.asked == 1 and not server.made
+    port.startReading()
+    ours_plain.until(lambda: server.made)
+
+
+def test_a_port_that_is_told_to_start_while_it_is_paused_starts_once(ours_plain, paused):
+    port, server = paused
+    port.startReading()
+    assert not port.reactor.getDelayedCalls()
+    ours_plain.until(lambda: server.made)
+
+
+@pytest.mark.parametrize("number", [errno.ENOMEM, errno.ENOSPC])
+def test_a_port_that_the_loop_cannot_register_pauses_again(ours_plain, paused, monkeypatch, number):
+    port, server = paused
+    with monkeypatch.context() as full:
+        full.setattr(port.loop, "addReader", Mock(side_effect=OSError(number, "from the test")))
+        for _ in range(3):
+            port.reactor.advance(ports.ACCEPT_RETRY)
+        assert port.loop.addReader.call_count == 3
+    ours_plain.settle(3)
+    assert not server.made
+    port.reactor.advance(ports.ACCEPT_RETRY)
+    ours_plain.until(lambda: server.made)
+    assert not port.reactor.getDelayedCalls()
 
 
 @pytest.mark.parametrize("error", [RuntimeError, SystemExit, asyncio.CancelledError])
