@@ -19,7 +19,10 @@ from esxiproxy.net.transport.stream import attach_protocol
 from esxiproxy.net.transport.tcp import TCPStream
 
 ACCEPTS_PER_TURN = 64
-"""Maximum connections accepted in a turn of the reactor, so that existing connections are served between."""
+"""Maximum connections accepted in an event of a port, so that existing connections are served between.
+
+The loop counts them as streams: after so many, the reactor gets its turn.
+"""
 ACCEPT_RETRY = 0.1
 """Seconds until a port tries again after it ran out of descriptors or memory."""
 LOG_INTERVAL = 5.0
@@ -115,10 +118,12 @@ class _Accepting:
                 return
             try:
                 fd, name = self.socket._accept()
+                self.loop.accepted += 1
             except BlockingIOError:
                 return
             except OSError as error:
                 if error.errno in _CONNECTION_ERRORS:
+                    self.loop.accepted += 1
                     continue
                 self._pause_accepting(os.strerror(error.errno or 0))
                 return

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
+from contextlib import ExitStack, closing
 from types import SimpleNamespace
 from unittest.mock import Mock
 
@@ -12,7 +13,7 @@ import pytest
 from twisted.internet.task import Clock
 
 from esxiproxy.net.transport import port as ports
-from tests.net.transport.loop import Peer
+from tests.net.transport.loop import Net, Peer
 
 
 class Listening:
@@ -234,3 +235,22 @@ def test_accepted_connections_have_no_delay_and_the_address_of_their_port(ours_p
     assert not peer.transport.getTcpNoDelay()
     peer.transport.setTcpNoDelay(True)
     assert peer.transport.getTcpNoDelay()
+
+
+@pytest.mark.parametrize("transports", ["", "python"])
+def test_a_turn_of_the_reactor_accepts_a_bounded_number_of_a_crowd(certificate, monkeypatch, transports):
+    """Timers, threads and other descriptors are served between the turns."""
+    monkeypatch.setenv("ESXIPROXY_TRANSPORTS", transports)
+    crowd = 450
+    with closing(Net(True, False, certificate)) as net, ExitStack() as clients:
+        port = listening(net, [], *[errno.ECONNABORTED] * ports.ACCEPTS_PER_TURN)
+        port.socket.listen(crowd)
+        for _ in range(crowd):
+            clients.enter_context(socket.create_connection(("127.0.0.1", port.getHost().port)))
+        turns = []
+        for _ in range(20):
+            before = port.socket.asked
+            net.core.doIteration(0)
+            turns.append(port.socket.asked - before)
+        assert max(turns) == ports.ACCEPTS_PER_TURN
+        assert sum(turns) == ports.ACCEPTS_PER_TURN + crowd + 1  # the last one finds an empty queue
