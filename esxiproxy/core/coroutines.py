@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator
 from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
+
+
+def _call(call: Callable[..., Any], *args: Any) -> Any:
+    return call(*args)
 
 
 class Rest(Generic[T]):
@@ -17,20 +21,24 @@ class Rest(Generic[T]):
         self._steps = steps
         self._waiting = waiting
 
-    def steps(self) -> Generator[Any, Any, T]:
-        """Continue the coroutine, as ``Deferred.fromCoroutine`` runs it."""
+    def steps(self, run: Callable[..., Any] = _call) -> Generator[Any, Any, T]:
+        """Continue the coroutine, as ``Deferred.fromCoroutine`` runs it.
+
+        ``run`` is the method of the Context in which the coroutine began, if it began in one.  Without it,
+        each step is run in the context of ``Deferred.fromCoroutine``, which is a copy.
+        """
         steps, waiting = self._steps, self._waiting
         while True:
             try:
                 try:
                     result = yield waiting
                 except GeneratorExit:
-                    steps.close()
+                    run(steps.close)
                     raise
                 except BaseException as error:
-                    waiting = steps.throw(error)
+                    waiting = run(steps.throw, error)
                 else:
-                    waiting = steps.send(result)
+                    waiting = run(steps.send, result)
             except StopIteration as done:
                 found: T = done.value
                 return found

@@ -9,6 +9,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from esxiproxy.core.errors import StateUnavailable
 
@@ -48,9 +49,13 @@ class PeriodicTask:
             self._loop.stop()
 
     def _once(self) -> Deferred[None]:
-        return Deferred.fromCoroutine(self._run_guarded())
+        return Deferred.fromCoroutine(self._run()).addErrback(self._failed)
 
-    async def _run_guarded(self) -> None:
+    def _failed(self, failure: Failure) -> None:
+        """Log any other exception, SystemExit and asyncio.CancelledError included, and go on."""
+        self._log.failure("bug: {what} failed and will be retried", failure, what=self._what)
+
+    async def _run(self) -> None:
         try:
             await self._call()
         except StateUnavailable as error:
@@ -61,8 +66,6 @@ class PeriodicTask:
                     error=error,
                 )
             self._is_unavailable = True
-        except Exception:
-            self._log.failure("bug: {what} failed and will be retried", what=self._what)
         else:
             if self._is_unavailable:
                 self._log.info("shared state available again, {what} succeeded", what=self._what)

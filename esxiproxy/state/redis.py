@@ -111,7 +111,7 @@ class RedisState:
     def _obey(self, command: Command) -> None:
         try:
             self._execute(command)
-        except Exception:
+        except BaseException:
             self._log.failure("executing a command for a session failed")
 
     # Slots

@@ -108,7 +108,7 @@ class SqliteState:
         for command in await self._call(self._store.commands):
             try:
                 self._execute(command)
-            except Exception:
+            except BaseException:
                 self._log.failure("executing a command for a session failed")
 
     # IState

@@ -7,7 +7,9 @@ from contextvars import ContextVar
 import pytest
 from twisted.internet.defer import CancelledError, Deferred
 
+from esxiproxy.core.errors import DecisionTimeout
 from esxiproxy.core.routing import Principal, Route
+from esxiproxy.net.upstream.decision import Decision, Plugin
 from tests.net.http_scene import HttpScene, get
 from tests.net.scene import UPSTREAM, Scene, opening
 
@@ -242,3 +244,71 @@ def test_context_variables_of_a_plugin_are_those_of_one_session(kind, asked, wai
         scene.client.reset()
         scene.pump()
         assert scene.at_rest()
+
+
+class Resetting:
+    """An authenticator and a router that set a context variable while they wait."""
+
+    def __init__(self):
+        self.waiting = {name: Deferred() for name in ("authenticate", "route", "acquire")}
+        self.found = []
+
+    async def _wait(self, name):
+        token = USER.set(name)
+        try:
+            await self.waiting[name]
+        finally:
+            self.found.append(USER.get())
+            USER.reset(token)
+
+    async def authenticate(self, request):
+        await self._wait("authenticate")
+        return Principal("alice")
+
+    async def route(self, request, principal):
+        await self._wait("route")
+        return dataclasses.replace(Route.to(UPSTREAM), acquire=self.acquire)
+
+    async def acquire(self):
+        await self._wait("acquire")
+        return Route.to(UPSTREAM)
+
+
+@kinds
+def test_a_plugin_may_reset_a_context_variable_after_it_has_waited(kind, asked):
+    scene, plugin = kind(), Resetting()
+    for seam in ("authenticator", "router"):
+        replace(scene, seam, plugin)
+    scene.client.send(asked)
+    scene.pump()
+    for waiting in plugin.waiting.values():
+        assert not scene.connector.dials
+        waiting.callback(None)
+        scene.pump()
+    assert plugin.found == ["authenticate", "route", "acquire"] and USER.get() == "nobody"
+    assert scene.connector.dials and not scene.client.received
+    scene.client.reset()
+    scene.pump()
+    assert scene.at_rest()
+
+
+@pytest.mark.parametrize("ask", [Decision.recognise, Decision.authenticate])
+@pytest.mark.parametrize("ending", ["answer", "timeout", "cancellation"])
+def test_an_authenticator_alone_may_reset_it_too_however_its_wait_ends(ask, ending):
+    scene, plugin = Scene(), Resetting()
+    scene.client.send(opening())
+    scene.pump()
+    (live,) = scene.sessions
+    decision = Decision(live.session, [Plugin("authenticator", plugin)], (), scene.clock)
+    outcome = []
+    asking = Deferred.fromCoroutine(ask(decision)).addBoth(outcome.append)
+    if ending == "answer":
+        plugin.waiting["authenticate"].callback(None)
+        assert outcome[0].name == "alice"
+    elif ending == "timeout":
+        scene.advance(10.1)
+        assert outcome[0].type is DecisionTimeout
+    else:
+        asking.cancel()
+        assert outcome[0].type is CancelledError
+    assert plugin.found == ["authenticate"] and USER.get() == "nobody"

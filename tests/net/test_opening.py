@@ -395,3 +395,18 @@ def test_a_field_of_a_plugin_that_would_begin_another_one_is_not_sent(field):
     scene.client.close()
     scene.pump()
     assert scene.record.error == "UpstreamInvalid" and scene.at_rest()
+
+
+@pytest.mark.parametrize("field", [("X-User", "bob"), (b"X-User", b"bob", b"more"), (b"X-User", None), 42])
+def test_fields_of_a_plugin_that_are_no_pairs_of_bytes_cost_a_500_and_no_connection(field):
+    scene = Scene()
+    bob = Principal("bob", response_fields=(field,))
+    scene.authenticator.answer.addCallback(lambda _: bob)
+    asked(scene)
+    scene.accept()
+    scene.pump()
+    assert status(scene.client.received) == 500
+    assert scene.host.ended == "aborted"
+    scene.client.close()
+    scene.pump()
+    assert scene.record.error == "Internal" and scene.at_rest()

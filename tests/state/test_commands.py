@@ -6,6 +6,7 @@ import pytest
 
 from esxiproxy.core.session.command import Command, CommandKind, Selector, SelectorKind
 from tests.state.world import SqliteWorld
+from tests.support.logs import process_log
 from tests.support.outcome import result
 
 ALICE = Command(CommandKind.KILL, reason="at noon", selector=Selector(SelectorKind.PRINCIPAL, "corp:alice"))
@@ -51,3 +52,20 @@ def test_a_command_of_a_newer_version_is_ignored(tmp_path):
     result(state.tell(ALICE))
     world.advance(2)
     assert world.obeyed == [(state.instance_id, ALICE)]
+
+
+def test_a_fatal_exception_of_one_command_does_not_keep_the_next(tmp_path, monkeypatch):
+    world = SqliteWorld(tmp_path)
+    state, got = world.new(), []
+
+    def execute(command):
+        got.append(command)
+        raise SystemExit
+
+    monkeypatch.setattr(state, "_execute", execute)
+    for _ in range(2):
+        result(state.tell(ALICE))
+    with process_log() as log:
+        world.advance(2)
+    assert got == [ALICE, ALICE] and len(log) == 2
+    assert all("executing a command" in line for line in log)

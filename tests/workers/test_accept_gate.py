@@ -1,5 +1,6 @@
 """The accept gate and the reports of a worker, in one process and with a fake clock."""
 
+import errno
 import json
 import os
 
@@ -11,6 +12,7 @@ from esxiproxy.workers.shared.balancing import STALE
 from esxiproxy.workers.shared.scoreboard import Scoreboard
 from esxiproxy.workers.worker.accept_gate import HEARTBEAT_INTERVAL, AcceptGate
 from esxiproxy.workers.worker.report_pipe import MAX_BUFFERED, RETRY_INTERVAL, ReportPipe
+from tests.support.logs import process_log
 from tests.support.reactor import FakeReactor
 
 
@@ -130,6 +132,36 @@ class TestGate:
             seen.append(crowd.board.loads()[1].heartbeat_at)
             assert not crowd.gates[1].may_accept() and len(crowd.enter(0, 50)) == 50
         assert len(set(seen)) == 3 and max(seen) < 0
+
+    def test_a_drain_leaves_the_kept_ports_open_and_shuts_all_with_the_gate(self, crowd):
+        kept, dropped = Port(), Port()
+        crowd.gates[0].attach([kept, dropped])
+        crowd.open()
+        crowd.gates[0].drain([kept])
+        assert (kept.reads, dropped.reads) == (True, False)
+        dropped.startReading()
+        taken = crowd.enter(0, 50)
+        assert len(taken) == 2 and (kept.reads, dropped.reads) == (False, False)
+        taken[0].connectionLost(None)
+        assert (kept.reads, dropped.reads) == (True, False)
+
+    def test_a_port_that_cannot_be_started_is_started_later(self, crowd):
+        full, start = [OSError(errno.ENOSPC, "No space left on device")] * 2, crowd.ports[0].startReading
+
+        def start_reading():
+            if full:
+                raise full.pop()
+            start()
+
+        crowd.ports[0].startReading = start_reading
+        with process_log() as log:
+            crowd.open()
+            assert not crowd.ports[0].reads
+            crowd.advance(HEARTBEAT_INTERVAL)
+            assert not crowd.ports[0].reads
+            crowd.advance(HEARTBEAT_INTERVAL)
+        assert crowd.ports[0].reads and len(log) == 2
+        assert crowd.board.loads()[0].heartbeat_at == crowd.reactors[0].seconds()
 
     def test_an_idle_gate_only_has_its_heartbeat(self, crowd):
         crowd.open()

@@ -182,8 +182,12 @@ class ActiveDrains(Service):
     def _tick(self) -> None:
         if self._reading is None:
             reading = self._reading = Deferred.fromCoroutine(self._update())
-            reading.addErrback(lambda _: None)  # cancelled by stopService
+            reading.addErrback(self._read_failed)
             reading.addBoth(self._read)
+
+    def _read_failed(self, failure: Failure) -> None:
+        if not failure.check(CancelledError):  # cancelled by stopService
+            self._log.failure("bug: the drains cannot be read, the last known ones hold", failure)
 
     def _read(self, _result: object) -> None:
         self._reading = None
@@ -199,8 +203,6 @@ class ActiveDrains(Service):
             if self.clock.seconds() >= self._next_note:
                 self._next_note = self.clock.seconds() + NOTE_INTERVAL
                 await self._note_run()
-        except CancelledError:
-            raise
         except StateUnavailable as error:
             if not self._is_unavailable:
                 self._log.error(
@@ -208,8 +210,6 @@ class ActiveDrains(Service):
                     error=error,
                 )
             self._is_unavailable = True
-        except Exception:
-            self._log.failure("bug: the drains cannot be read, the last known ones hold")
         else:
             if self._is_unavailable:
                 self._log.info("drains are read from the shared state again")
@@ -218,9 +218,9 @@ class ActiveDrains(Service):
     async def _read_then_end(self) -> None:
         try:
             is_current = await self._refresh()
-        except CancelledError:
+        except (CancelledError, GeneratorExit):
             raise
-        except Exception:
+        except BaseException:
             self._end_due(self.current.ends)  # the last known drains hold
             raise
         if is_current:
@@ -335,7 +335,7 @@ class ActiveDrains(Service):
         is_open = live.session.status == 101
         try:
             live.end(Draining(drain.reason or DEFAULT_REASON) if is_open else refusal_of(drain))
-        except Exception:  # the others are ended all the same, and drains are read on
+        except BaseException:  # the others are ended all the same, and drains are read on
             self._log.error(
                 "bug: session {session} was not ended: {traceback}",
                 session=live.session.id,

@@ -95,16 +95,18 @@ class Frontend(Leg, WebSocketServerProtocol):
         more = self.session.principal.response_fields
         try:
             answer = switching_head(self._upgrade, backend.acceptance, self.session.id, more)
-        except UpstreamInvalid as error:
-            backend.transport.abortConnection()
+            self.transport.write(answer)
+            self.open()
+            backend.acceptance = None
+            self._sessions.opened(self.session)
+            clock, totals = self.factory.clock, self._sessions.totals
+            relay = Relay(self.session, self, backend, clock, self._close_session, totals)
+        except BaseException as error:
+            backend.transport.abortConnection()  # no relay closes it
+            if not isinstance(error, UpstreamInvalid):
+                raise
             self.refuse(error)
             return
-        self.transport.write(answer)
-        self.open()
-        backend.acceptance = None
-        self._sessions.opened(self.session)
-        clock, totals = self.factory.clock, self._sessions.totals
-        relay = Relay(self.session, self, backend, clock, self._close_session, totals)
         relay.start()
         self.consumeData()
 

@@ -44,6 +44,8 @@ class EpollLoop:
         self._entries: dict[int, list[Any]] = {}
         """By descriptor: the stream, the events it waits for, and the turn in which it was registered."""
         self._turn = 0
+        self.accepted = 0
+        """Connections that the ports have accepted in this turn of the reactor."""
         self._soon: list[tuple[Any, BaseException | None]] = []
         self._is_serving = False
         self._compiled = compiled()
@@ -72,13 +74,16 @@ class EpollLoop:
     def doRead(self) -> None:
         """Serve the streams that are ready, until there are none or STREAMS_PER_TURN are served.
 
+        A port counts as many as it has accepted, so that it cannot accept in one batch after the other.
         The compiled loop waits for a moment a few times, since the answer to what was sent is often near, and
         a turn of the reactor costs as much as a fifth of a session.
         """
-        served = waits = 0
+        served = waits = self.accepted = 0
         self._is_serving = True
         try:
-            while served < STREAMS_PER_TURN and (ready := self._ready(0 < waits <= WAITS_PER_TURN)):
+            while served + self.accepted < STREAMS_PER_TURN and (
+                ready := self._ready(0 < waits <= WAITS_PER_TURN)
+            ):
                 served += ready
                 waits += 1
                 if self._soon:

@@ -10,6 +10,7 @@ from contextlib import suppress
 from typing import Any, Protocol
 
 from twisted.internet import tcp, unix
+from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -18,7 +19,10 @@ from esxiproxy.net.transport.stream import attach_protocol
 from esxiproxy.net.transport.tcp import TCPStream
 
 ACCEPTS_PER_TURN = 64
-"""Maximum connections accepted in a turn of the reactor, so that existing connections are served between."""
+"""Maximum connections accepted in an event of a port, so that existing connections are served between.
+
+The loop counts them as streams: after so many, the reactor gets its turn.
+"""
 ACCEPT_RETRY = 0.1
 """Seconds until a port tries again after it ran out of descriptors or memory."""
 LOG_INTERVAL = 5.0
@@ -64,6 +68,7 @@ class _Accepting:
 
     When the system has no descriptor or no memory left (EMFILE, ENFILE, ENOBUFS, ENOMEM), the port pauses for
     ACCEPT_RETRY, and new connections wait in the kernel's queue.  Twisted's own port accepts and drops them.
+    A call of ``stopReading`` or ``startReading`` ends the pause.
 
     ``has_descriptors`` is called before each connection, so that descriptors are left for the connections
     that are accepted already.  A ``gate`` is called as well, if several processes share the socket.
@@ -84,11 +89,22 @@ class _Accepting:
     no_delay = False
     """Whether accepted connections have TCP_NODELAY, which Linux passes on from the listening socket."""
 
+    _retry: IDelayedCall | None = None
+    """The end of a pause, None while the port accepts or was told not to."""
+
     def startReading(self) -> None:
-        """Accept in the loop of the streams, which takes a sixth of an event of the reactor."""
-        self.loop.addReader(self)
+        """Accept in the loop of the streams, which takes a sixth of an event of the reactor.
+
+        If the loop has no memory for the port, the port pauses.
+        """
+        self._end_pause()
+        try:
+            self.loop.addReader(self)
+        except OSError as error:
+            self._pause_accepting(os.strerror(error.errno or 0))
 
     def stopReading(self) -> None:
+        self._end_pause()
         self.loop.removeReader(self)
 
     def doRead(self) -> None:
@@ -102,10 +118,12 @@ class _Accepting:
                 return
             try:
                 fd, name = self.socket._accept()
+                self.loop.accepted += 1
             except BlockingIOError:
                 return
             except OSError as error:
                 if error.errno in _CONNECTION_ERRORS:
+                    self.loop.accepted += 1
                     continue
                 self._pause_accepting(os.strerror(error.errno or 0))
                 return
@@ -136,7 +154,7 @@ class _Accepting:
 
     def _pause_accepting(self, why: str) -> None:
         self.stopReading()
-        self.reactor.callLater(ACCEPT_RETRY, self._resume_accepting)
+        self._retry = self.reactor.callLater(ACCEPT_RETRY, self._resume_accepting)
         now = self.reactor.seconds()
         if not _last_logged or not 0 <= now - _last_logged[0] < LOG_INTERVAL:
             _last_logged[:] = [now]
@@ -144,18 +162,32 @@ class _Accepting:
                 "accepting connections is paused, new connections wait in the kernel's queue: {why}", why=why
             )
 
+    def _end_pause(self) -> None:
+        retry, self._retry = self._retry, None
+        if retry is not None:
+            retry.cancel()
+
     def _resume_accepting(self) -> None:
+        self._retry = None
         if self.connected and not self.disconnecting:
             self.startReading()
 
 
 class TCPPort(_Accepting, tcp.Port):  # type: ignore[misc]
-    """A TCP port."""
+    """A TCP port.
+
+    Linux copies TCP_NODELAY to a connection at its handshake.  The port's own socket gets it before it
+    listens.  An adopted socket may have a queue of connections already, and so it keeps its option as it is.
+    """
+
+    def createInternetSocket(self) -> Any:
+        sock = super().createInternetSocket()
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, True)
+        return sock
 
     def startListening(self) -> None:
         super().startListening()
-        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, True)
-        self.no_delay = True
+        self.no_delay = bool(self.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
         host = self.getHost()
         self.host = None if host.host in _ANY else host
 

@@ -87,7 +87,7 @@ class Decision:
         """
         context = copy_context()  # a plugin's context variables are those of this session
         decided = context.run(begin, self._decide())
-        return context.run(self._start, decided.steps()) if isinstance(decided, Rest) else decided
+        return self._start(decided.steps(context.run)) if isinstance(decided, Rest) else decided
 
     async def authenticate(self) -> Principal:
         """Return the principal alone, as ``start`` does."""

@@ -10,6 +10,7 @@ from typing import Any
 
 from twisted.internet.interfaces import IReadDescriptor
 from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -45,6 +46,8 @@ class AcceptGate:
     gate is also shut before ``open`` and after ``close``.
     """
 
+    _log = Logger()
+
     def __init__(
         self,
         number: int,
@@ -59,6 +62,8 @@ class AcceptGate:
         self._reactor = reactor
         self._nanoseconds = nanoseconds
         self._ports: tuple[Any, ...] = ()
+        self._kept: tuple[Any, ...] = ()
+        """The ports that accept while the gate is open: all of them, and some during a drain."""
         self._connections = 0
         self._opened = False
         self._is_shut = True
@@ -67,7 +72,7 @@ class AcceptGate:
 
     def attach(self, ports: Iterable[Any]) -> None:
         """Make this the gate of the ports, which do not accept before ``open``."""
-        self._ports = tuple(ports)
+        self._ports = self._kept = tuple(ports)
         for port in self._ports:
             port.gate = self
             port.stopReading()
@@ -102,7 +107,7 @@ class AcceptGate:
         for port in self._ports:
             if port not in kept:
                 port.stopReading()
-        self._ports = kept
+        self._kept = kept
 
     # Called by the ports
 
@@ -150,11 +155,16 @@ class AcceptGate:
             self._scoreboard.heartbeat_draining(self._number, self._nanoseconds())
 
     def _check(self) -> None:
-        if self._is_shut and self._opened and self._is_balanced():
-            self._is_shut = False
-            for port in self._ports:
+        if not (self._is_shut and self._opened and self._is_balanced()):
+            return
+        try:
+            for port in self._kept:
                 if port.connected:  # a drain may have closed it
                     port.startReading()
+        except OSError as error:  # from Twisted's own ports; those of this package pause
+            self._log.error("a worker cannot accept connections and will try again: {error}", error=error)
+        else:
+            self._is_shut = False
 
     def _is_balanced(self) -> bool:
         return may_accept(self._number, self._scoreboard.loads(), self._nanoseconds() / 1e9)

@@ -102,3 +102,34 @@ def test_a_socket_of_systemd_may_be_wanted_again(plain, monkeypatch):
         service.stopService()
         plain.settle()
     os.close(sockets.inheritedNamedDescriptors()["console"])
+
+
+@pytest.mark.parametrize("is_set", [False, True])
+def test_a_connection_that_waited_before_its_socket_was_adopted_gets_no_delay(plain, is_set):
+    """Linux copies the option to a connection at the handshake, before the connection is accepted."""
+    with socket.create_server(("127.0.0.1", 0)) as shared:
+        shared.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, is_set)
+        with dial(shared):
+            server = Peer()
+            service = ListenerService("one", "ignored", One(server), plain.reactor, shared)
+            service.startService()
+            plain.until(lambda: server.made)
+            assert service.port.no_delay is is_set
+            assert server.transport.getTcpNoDelay() is is_set
+            server.transport.setTcpNoDelay(True)
+            assert server.transport.getTcpNoDelay()
+            server.transport.abortConnection()
+            service.stopService()
+            plain.settle()
+
+
+def test_a_socket_of_our_own_has_no_delay_before_it_listens(plain, monkeypatch):
+    seen, listen = [], socket.socket.listen
+
+    def listen_with(sock, *backlog):
+        seen.append(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+        return listen(sock, *backlog)
+
+    monkeypatch.setattr(socket.socket, "listen", listen_with)
+    port = plain.listen(Peer())
+    assert port.no_delay and seen and all(seen)

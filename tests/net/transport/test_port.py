@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
+from contextlib import ExitStack, closing
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
+from twisted.internet.task import Clock
 
 from esxiproxy.net.transport import port as ports
-from tests.net.transport.loop import Peer
+from tests.net.transport.loop import Net, Peer
 
 
 class Listening:
@@ -93,6 +96,51 @@ def test_a_port_that_is_closed_while_it_is_paused_stays_closed(ours, reasons):
     ours.reactor.callLater(3 * ports.ACCEPT_RETRY, woken.append, True)
     ours.until(lambda: woken)
     assert asked.asked == before
+
+
+@pytest.fixture
+def paused(ours_plain, reasons):
+    """A port with a fake clock that pauses at its first client, which waits, and its server."""
+    server = Peer()
+    port = listening(ours_plain, [server], errno.EMFILE)
+    port.reactor = Clock()
+    ours_plain.dial(port, Peer())
+    ours_plain.until(lambda: reasons)
+    return port, server
+
+
+def test_a_port_that_is_told_to_stop_while_it_is_paused_stays_stopped(ours_plain, paused):
+    """A drain stops a port for good, and the gate of a worker until it opens again."""
+    port, server = paused
+    port.stopReading()
+    assert not port.reactor.getDelayedCalls()
+    port.reactor.advance(ports.ACCEPT_RETRY)
+    ours_plain.settle(3)
+    assert port.socket.asked == 1 and not server.made
+    port.startReading()
+    ours_plain.until(lambda: server.made)
+
+
+def test_a_port_that_is_told_to_start_while_it_is_paused_starts_once(ours_plain, paused):
+    port, server = paused
+    port.startReading()
+    assert not port.reactor.getDelayedCalls()
+    ours_plain.until(lambda: server.made)
+
+
+@pytest.mark.parametrize("number", [errno.ENOMEM, errno.ENOSPC])
+def test_a_port_that_the_loop_cannot_register_pauses_again(ours_plain, paused, monkeypatch, number):
+    port, server = paused
+    with monkeypatch.context() as full:
+        full.setattr(port.loop, "addReader", Mock(side_effect=OSError(number, "from the test")))
+        for _ in range(3):
+            port.reactor.advance(ports.ACCEPT_RETRY)
+        assert port.loop.addReader.call_count == 3
+    ours_plain.settle(3)
+    assert not server.made
+    port.reactor.advance(ports.ACCEPT_RETRY)
+    ours_plain.until(lambda: server.made)
+    assert not port.reactor.getDelayedCalls()
 
 
 @pytest.mark.parametrize("error", [RuntimeError, SystemExit, asyncio.CancelledError])
@@ -187,3 +235,22 @@ def test_accepted_connections_have_no_delay_and_the_address_of_their_port(ours_p
     assert not peer.transport.getTcpNoDelay()
     peer.transport.setTcpNoDelay(True)
     assert peer.transport.getTcpNoDelay()
+
+
+@pytest.mark.parametrize("transports", ["", "python"])
+def test_a_turn_of_the_reactor_accepts_a_bounded_number_of_a_crowd(certificate, monkeypatch, transports):
+    """Timers, threads and other descriptors are served between the turns."""
+    monkeypatch.setenv("ESXIPROXY_TRANSPORTS", transports)
+    crowd = 450
+    with closing(Net(True, False, certificate)) as net, ExitStack() as clients:
+        port = listening(net, [], *[errno.ECONNABORTED] * ports.ACCEPTS_PER_TURN)
+        port.socket.listen(crowd)
+        for _ in range(crowd):
+            clients.enter_context(socket.create_connection(("127.0.0.1", port.getHost().port)))
+        turns = []
+        for _ in range(20):
+            before = port.socket.asked
+            net.core.doIteration(0)
+            turns.append(port.socket.asked - before)
+        assert max(turns) == ports.ACCEPTS_PER_TURN
+        assert sum(turns) == ports.ACCEPTS_PER_TURN + crowd + 1  # the last one finds an empty queue
