@@ -3,6 +3,7 @@
 import pytest
 
 from esxiproxy.core.errors import UpstreamLost, UpstreamRefused
+from esxiproxy.core.routing import Principal
 from tests.net.http_scene import HttpScene, get, read
 
 # Failures
@@ -150,6 +151,16 @@ def test_a_plugin_that_raises_is_a_500_without_its_message():
     scene.router.upstream = ValueError("the secret")
     scene.ask(get())
     assert read(scene.client.received).status == 500 and b"secret" not in scene.client.received
+
+
+@pytest.mark.parametrize("field", [(b"X", "text"), (b"X", b"a", b"b"), None])
+def test_fields_of_a_plugin_that_are_none_are_a_500(field):
+    scene = HttpScene()
+    scene.authenticator.answer.addCallback(lambda _: Principal("bob", response_fields=(field,)))
+    scene.ask(get())
+    found = read(scene.answer(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"))
+    assert found.status == 500 and scene.record.error == "Internal"
+    assert scene.host.ended == "aborted" and scene.client.saw_fin
 
 
 def test_a_refusal_of_a_head_request_has_no_body():

@@ -183,6 +183,9 @@ class Exchange:
         except SessionError as error:
             self.fail(error, "upstream")
             return
+        except Exception:  # the fields of a plugin may be anything
+            self._on_failed(Failure(), "forwarding an answer")
+            return
         if not forwarding.request_complete:  # a 100 (Continue) makes the client send its body
             self._deadlines.request_progressed()
         self._forward_response(sent)
