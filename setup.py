@@ -13,7 +13,6 @@ C_FILES = (
     "epoll_loop.c",
     "registration.c",
     "buffer.c",
-    "pipe.c",
     "slots.c",
     "scan_frames.c",
     "scan_body.c",

@@ -45,16 +45,6 @@ Py_ssize_t buffer_flush(const struct connection *sink, Py_ssize_t size);
 void buffer_set_openssl(const uintptr_t *addresses);
 int buffer_has_openssl(void);
 
-/* pipe.c: the same for bytes that no scanner has to see, from one plain connection to another. */
-int pipe_init(void);
-int pipe_is_open(void);
-/* Read at most BUFFER_SIZE bytes into the pipe, and return as buffer_fill does.  EINVAL, EPERM and ENOSYS say that the
-   socket cannot be read in this way, EPIPE and EBADF that the pipe was closed. */
-Py_ssize_t pipe_fill(const struct connection *source, int *more);
-/* Write the `size` bytes that are in the pipe, and return as buffer_flush does.  The bytes that are not written are in
-   the buffer then, behind the place of those that are. */
-Py_ssize_t pipe_flush(const struct connection *sink, Py_ssize_t size);
-
 /* What examines the bytes of one stream.  Its state is that of Python objects, which have it between two calls.  An
    attribute of `__slots__` has the same offset in every object of its class, so it is read without a look-up. */
 struct scanner {
@@ -81,12 +71,10 @@ struct scanner_kind {
     struct slot_name *slots; /* ends with an entry without a text */
     /* Read what does not change, once. */
     int (*prepare)(struct scanner *scanner);
-    /* Read the state, and return whether bytes may be forwarded now.  `left` and `octets` are part of it. */
+    /* Read the state, and return whether bytes may be forwarded now. */
     int (*load)(struct scanner *scanner);
     /* Return whether the first `size` bytes of the buffer may be forwarded unchanged, and advance the state if so. */
     int (*scan)(struct scanner *scanner, uint64_t size);
-    /* Return how many of the next bytes may be forwarded whatever they are. */
-    uint64_t (*opaque)(const struct scanner *scanner);
     /* Write the state back after `moved` bytes were forwarded. */
     int (*store)(struct scanner *scanner, Py_ssize_t moved);
 };

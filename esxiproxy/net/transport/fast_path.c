@@ -24,7 +24,6 @@ typedef struct {
     struct scanner scanner;
     struct connection from, to;
     struct stream_slots in, out;
-    int piped; /* whether bytes that the scanner need not see pass through the pipe */
     int bulk;
 } FastPath;
 
@@ -48,24 +47,6 @@ static int may_forward(FastPath *self) {
     return self->scanner.kind->load(&self->scanner);
 }
 
-/* Whether the scanner need not see what one read can hold. */
-static int may_pipe(const FastPath *self) {
-    return self->piped && self->scanner.kind->opaque(&self->scanner) >= BUFFER_SIZE;
-}
-
-/* Return whether `size` bytes may be forwarded, and advance the scanner if so. */
-static int examine(struct scanner *scanner, Py_ssize_t size, int piped) {
-    if (!piped) return scanner->kind->scan(scanner, (uint64_t)size);
-    scanner->left -= (uint64_t)size;
-    scanner->octets += (uint64_t)size;
-    return 1;
-}
-
-/* Whether an error of pipe_fill says that a socket cannot be read in this way, or that the pipe was closed. */
-static int is_pipe_error(int number) {
-    return number == EINVAL || number == EPERM || number == ENOSYS || number == EPIPE || number == EBADF;
-}
-
 PyObject *fast_path_run(PyObject *fast_path, int *ran_python) {
     FastPath *self = (FastPath *)fast_path;
     struct scanner *scanner = &self->scanner;
@@ -76,21 +57,16 @@ PyObject *fast_path_run(PyObject *fast_path, int *ran_python) {
     PyObject *unread = NULL, *unsent = NULL;
     int more = 1, fault = 0;
     for (int round = 0; round < FILLS_PER_CALL && more > 0 && unsent == NULL; round++) {
-        int piped = may_pipe(self);
-        Py_ssize_t size = piped ? pipe_fill(&self->from, &more) : buffer_fill(&self->from, &more);
-        if (size < 0 && piped && is_pipe_error(errno)) {
-            self->piped = piped = 0;
-            size = buffer_fill(&self->from, &more);
-        }
+        Py_ssize_t size = buffer_fill(&self->from, &more);
         if (size < 0) {
             fault = errno == EAGAIN || errno == EINTR ? 0 : errno;
             break;
         }
-        if (size == 0 || more < 0 || !examine(scanner, size, piped)) {
+        if (size == 0 || more < 0 || !scanner->kind->scan(scanner, (uint64_t)size)) {
             if ((unread = PyBytes_FromStringAndSize((char *)buffer, size)) == NULL) return NULL;
             break;
         }
-        Py_ssize_t sent = piped ? pipe_flush(&self->to, size) : buffer_flush(&self->to, size);
+        Py_ssize_t sent = buffer_flush(&self->to, size);
         if (sent < size && (unsent = PyBytes_FromStringAndSize((char *)buffer + sent, size - sent)) == NULL)
             return NULL;
         moved += size;
@@ -185,7 +161,6 @@ static PyObject *make(PyTypeObject *type, PyObject *args, PyObject *named) {
     self->source = Py_NewRef(source), self->target = Py_NewRef(target);
     self->from = (struct connection){source_fd, (void *)(uintptr_t)source_ssl};
     self->to = (struct connection){target_fd, (void *)(uintptr_t)target_ssl};
-    self->piped = !source_ssl && !target_ssl && pipe_is_open();
     PyObject *read = find_stream(&self->in, source);
     if (read) self->written = find_stream(&self->out, target);
     if (!self->written || find_scanner(&self->scanner, kind, objects) < 0) Py_CLEAR(self);
@@ -234,5 +209,5 @@ int fast_path_init(void) {
     for (int i = 0; kinds[i]; i++)
         for (struct slot_name *slot = kinds[i]->slots; slot->text; slot++)
             if ((slot->name = PyUnicode_InternFromString(slot->text)) == NULL) return -1;
-    return pipe_init() < 0 ? -1 : PyType_Ready(&fast_path_type);
+    return PyType_Ready(&fast_path_type);
 }

@@ -41,11 +41,6 @@ static int fixed_scan(struct scanner *self, uint64_t size) {
     return 1;
 }
 
-/* The end of a body is left to Python. */
-static uint64_t fixed_opaque(const struct scanner *self) {
-    return self->left > 1 ? self->left - 1 : 0;
-}
-
 static int store(struct scanner *self, Py_ssize_t moved) {
     (void)moved;
     if (slot_store(self->slots[LEFT], self->left) < 0 || slot_store(self->slots[OCTETS], self->octets) < 0) return -1;
@@ -101,18 +96,12 @@ static int chunked_scan(struct scanner *self, uint64_t end) {
     return 1;
 }
 
-static uint64_t chunked_opaque(const struct scanner *self) {
-    uint64_t data = self->left > 2 ? self->left - 2 : 0;
-    uint64_t allowed = self->longest > self->octets ? self->longest - self->octets : 0;
-    return data < allowed ? data : allowed;
-}
-
 static int fixed_prepare(struct scanner *self) {
     (void)self;
     return 0;
 }
 
 const struct scanner_kind fixed_body_kind = {
-    "fixed body", 1, fixed_slots, fixed_prepare, fixed_load, fixed_scan, fixed_opaque, store};
+    "fixed body", 1, fixed_slots, fixed_prepare, fixed_load, fixed_scan, store};
 const struct scanner_kind chunked_body_kind = {
-    "chunked body", 1, chunked_slots, chunked_prepare, chunked_load, chunked_scan, chunked_opaque, store};
+    "chunked body", 1, chunked_slots, chunked_prepare, chunked_load, chunked_scan, store};

@@ -79,10 +79,6 @@ static int scan(struct scanner *self, uint64_t size) {
     return 1;
 }
 
-static uint64_t opaque(const struct scanner *self) {
-    return self->left;
-}
-
 /* Update the leg and its walker as Leg.dataReceived does. */
 static int store(struct scanner *self, Py_ssize_t moved) {
     uint64_t octets;
@@ -94,4 +90,4 @@ static int store(struct scanner *self, Py_ssize_t moved) {
     return slot_set(self->slots[FRAGMENTED], PyBool_FromLong(self->fragmented));
 }
 
-const struct scanner_kind frames_kind = {"frames", 3, slots, prepare, load, scan, opaque, store};
+const struct scanner_kind frames_kind = {"frames", 3, slots, prepare, load, scan, store};

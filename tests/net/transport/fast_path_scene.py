@@ -29,23 +29,15 @@ class Ends:
         self.late += octets
 
 
-def tcp_pair():
-    """Return the two ends of a connection over loopback."""
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        far = socket.create_connection(listening.getsockname())
-        near, _ = listening.accept()
-    return far, near
-
-
 class Pairs:
     """Two pairs of sockets, and a fast path from the one to the other.
 
     ``arguments`` of a subclass are those of the fast path.
     """
 
-    def __init__(self, pair=socket.socketpair):
-        self.far_in, self.near_in = pair()
-        self.near_out, self.far_out = pair()
+    def __init__(self):
+        self.far_in, self.near_in = socket.socketpair()
+        self.near_out, self.far_out = socket.socketpair()
         self.sockets = self.far_in, self.near_in, self.near_out, self.far_out
         for each in self.sockets:
             each.setblocking(False)

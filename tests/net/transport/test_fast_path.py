@@ -63,9 +63,9 @@ class Going(Pairs):
 
     __slots__ = ("current_frame", "data", "heard", "held", "octets", "sink", "walker")
 
-    def __init__(self, walker, *args):
-        super().__init__(*args)
-        self.walker = walker
+    def __init__(self, masked=True, max_frame=None):
+        super().__init__()
+        self.walker = FrameWalker(masked, max_frame)
         self.octets, self.heard, self.data, self.current_frame, self.held = 0, False, b"", None, {}
         self.sink = self
 
@@ -77,8 +77,8 @@ class Going(Pairs):
 def going():
     made = []
 
-    def make(masked=True, max_frame=None):
-        made.append(Going(FrameWalker(masked, max_frame)))
+    def make(*args):
+        made.append(Going(*args))
         return made[-1]
 
     yield make

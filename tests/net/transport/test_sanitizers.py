@@ -21,7 +21,6 @@ SOURCES = sorted(Path(constants.__file__).parent.glob("*.c"))
 TESTS = (
     "test_fast_path.py",
     "test_fast_path_bodies.py",
-    "test_fast_path_pipe.py",
     "test_fast_path_tls.py",
     "test_epoll_loop.py",
     "test_relaying.py",
