@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol
 
@@ -13,6 +12,7 @@ from twisted.python.failure import Failure
 
 from esxiproxy.core.errors import SessionError
 from esxiproxy.core.http.request import Request
+from esxiproxy.core.random_bytes import random_bytes
 from esxiproxy.core.redaction import redact_text
 from esxiproxy.core.session.record import Kind, Record
 from esxiproxy.core.session.session import Session
@@ -46,19 +46,9 @@ class LiveSession(Protocol):
         """Abort the connections of the session."""
 
 
-_ids: list[str] = []
-"""Session ids that are not used yet.  Those of a process are not for its children."""
-_IDS_AT_ONCE = 256
-"""Number of session ids for one system call."""
-os.register_at_fork(after_in_child=_ids.clear)
-
-
 def session_id() -> str:
     """Return a new session id, which is unique across machines."""
-    if not _ids:
-        octets = os.urandom(8 * _IDS_AT_ONCE).hex()
-        _ids.extend(octets[place : place + 16] for place in range(0, len(octets), 16))
-    return _ids.pop()
+    return random_bytes(8).hex()
 
 
 def log_bug(log: Logger, what: str, failure: Failure, session: str = "-") -> None:
