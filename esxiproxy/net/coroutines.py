@@ -43,20 +43,16 @@ class Run(Generic[T]):
             self._waiting.cancel()
 
     def _fired(self, result: Any) -> None:
-        self._waiting = None
-        try:
-            waiting = self._steps.send(result)
-        except StopIteration as ended:
-            self._end(ended.value)
-        except BaseException:
-            self._fail(Failure())
-        else:
-            self.wait(waiting)
+        self._step(self._steps.send, result)
 
     def _failed_to_fire(self, failure: Failure) -> None:
+        self._step(self._steps.throw, failure.value)
+
+    def _step(self, go_on: Callable[[Any], Deferred[Any]], outcome: Any) -> None:
+        """Give the coroutine the outcome of what it has waited for."""
         self._waiting = None
         try:
-            waiting = self._steps.throw(failure.value)
+            waiting = go_on(outcome)
         except StopIteration as ended:
             self._end(ended.value)
         except BaseException:
