@@ -19,8 +19,8 @@ from esxiproxy.core.networks import canonical
 from esxiproxy.core.routing import Route
 from esxiproxy.core.session.claim import Claim, OnceClaim, Outcome
 from esxiproxy.core.session.command import Command, CommandKind, Selector, SelectorKind
-from esxiproxy.core.session.connection_limits import ANONYMOUS_NAME, ConnectionLimits
-from esxiproxy.core.session.record import CONSOLE, HTTP, Record
+from esxiproxy.core.session.connection_limits import ConnectionLimits
+from esxiproxy.core.session.record import HTTP, Record
 from esxiproxy.core.session.session import Session
 from esxiproxy.interfaces import ISessionObserver, IState
 from esxiproxy.net.admission.idle_connections import Idle, IdleConnections
@@ -160,15 +160,6 @@ class Admission:
     async def take_claims(self, session: Session, claims: Sequence[Claim], limits: ConnectionLimits) -> None:
         """Acquire the claims of a session that has arrived.  Raises LimitReached or StateUnavailable."""
         self._check_taken(await self._take_for(session, claims, limits.queue_timeout))
-
-    def needs_decision_slots(self, session: Session, route: Route) -> bool:
-        """Return whether a session may need slots or marks when its principal and route are known."""
-        if route.claims:
-            return True
-        principal = session.principal
-        return session.kind is CONSOLE and (
-            route.console is not None or principal is None or principal.name != ANONYMOUS_NAME
-        )
 
     async def take_decision_slots(self, session: Session, route: Route, limits: ConnectionLimits) -> None:
         """Acquire the slots and marks that a session needs when its principal and route are known.

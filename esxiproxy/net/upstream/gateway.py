@@ -136,9 +136,8 @@ class Gateway:
         if is_page and not forwarded:
             await admission.check_claims(route.claims)
             raise UpgradeRequired("only WebSocket connections are served here")
-        if admission.needs_decision_slots(session, route):
-            limits = self._connection_limits_of(route.upstream)
-            await admission.take_decision_slots(session, route, limits)
+        limits = self._connection_limits_of(route.upstream)
+        await admission.take_decision_slots(session, route, limits)
         if not is_page and self._logins is not None and decision.authenticator is not None:
             self._logins.remember(session, decision.authenticator)
         return principal, route
