@@ -4,13 +4,27 @@ from __future__ import annotations
 
 import pytest
 
+from esxiproxy.net.transport import fast_path
 from tests.net.transport.loop import Net
 from tests.support.certificates import Authority
+from tests.support.packages import NO_COMPILER
 
 
 @pytest.fixture(scope="session")
 def certificate(tmp_path_factory):
     return Authority(tmp_path_factory.mktemp("ca")).server(names=["server.test"])
+
+
+@pytest.fixture(params=["compiled", "python"])
+def way(request, monkeypatch):
+    """How fast paths are served."""
+    if request.param == "python":
+        monkeypatch.setattr(fast_path, "_IN_USE", None)
+    elif fast_path._compiled is None:
+        pytest.skip(NO_COMPILER)
+    else:
+        monkeypatch.setattr(fast_path, "_IN_USE", fast_path._compiled)
+    return request.param
 
 
 def _net(request, certificate):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 
+import pytest
 from OpenSSL import SSL
 from twisted.internet.interfaces import (
     IHandshakeListener,
@@ -19,6 +20,11 @@ from esxiproxy.net.transport.reactor import with_fast_transports
 from esxiproxy.net.transport.resumption import Resumption
 from esxiproxy.net.transport.tls_start import TLSFactory
 from tests.support.real_reactor import TurnedReactor
+
+with_and_without_tls = pytest.mark.parametrize(
+    "kinds", [(False, False), (False, True), (True, True), (True, False)]
+)
+"""Whether the client's connection and the upstream's have TLS."""
 
 
 @implementer(IOpenSSLClientConnectionCreator, IOpenSSLServerConnectionCreator)

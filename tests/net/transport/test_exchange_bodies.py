@@ -7,27 +7,14 @@ import socket
 
 import pytest
 
-from esxiproxy.net.transport import fast_path
 from esxiproxy.net.transport.constants import READ_SIZE
 from esxiproxy.net.transport.stream import Stream
 from tests.net.http_scene import chunked, get, read
 from tests.net.transport.exchange_scene import StreamScene
-from tests.support.packages import NO_COMPILER
+from tests.net.transport.loop import with_and_without_tls
 
-KINDS = [(False, False), (False, True), (True, True), (True, False)]
 NEXT = get(b"/next")
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
-
-
-@pytest.fixture(params=["compiled", "python"])
-def way(request, monkeypatch):
-    if request.param == "python":
-        monkeypatch.setattr(fast_path, "_IN_USE", None)
-    elif fast_path._compiled is None:
-        pytest.skip(NO_COMPILER)
-    else:
-        monkeypatch.setattr(fast_path, "_IN_USE", fast_path._compiled)
-    return request.param
 
 
 @pytest.fixture
@@ -90,7 +77,7 @@ class Sender:
             self.rng.choice((transport.pauseProducing, transport.resumeProducing))()
 
 
-@pytest.mark.parametrize("kinds", KINDS)
+@with_and_without_tls
 @pytest.mark.parametrize("codings", [(False, False), (True, True), (False, True)])
 def test_bodies_pass_in_any_pieces_and_nothing_behind_them_does(exchange, way, fast, kinds, codings):
     rng = random.Random(repr((kinds, codings)))

@@ -13,12 +13,10 @@ from zope.interface import implementer
 
 from esxiproxy.core.websocket.frames import FrameWalker, control_frame
 from esxiproxy.net.console.leg import Leg
-from esxiproxy.net.transport import fast_path
 from esxiproxy.net.transport.constants import HIGH_WATER
 from esxiproxy.net.transport.stream import Stream
-from tests.net.transport.loop import Net, Peer
+from tests.net.transport.loop import Net, Peer, with_and_without_tls
 from tests.net.transport.test_fast_path import MASK, PING, message
-from tests.support.packages import NO_COMPILER
 from tests.support.websocket import frame
 
 
@@ -93,20 +91,6 @@ class Up(Relayed, WebSocketClientProtocol):
     acceptMaskedServerFrames = False
 
 
-@pytest.fixture(params=["compiled", "python"])
-def way(request, monkeypatch):
-    if request.param == "python":
-        monkeypatch.setattr(fast_path, "_IN_USE", None)
-    elif fast_path._compiled is None:
-        pytest.skip(NO_COMPILER)
-    else:
-        monkeypatch.setattr(fast_path, "_IN_USE", fast_path._compiled)
-    return request.param
-
-
-KINDS = [(False, False), (False, True), (True, True), (True, False)]
-
-
 class Relay:
     """Two connections with a relay between them, whose far ends are peers of the test."""
 
@@ -155,7 +139,7 @@ def pour(rng, far, pieces):
     del pieces[:size]
 
 
-@pytest.mark.parametrize("kinds", KINDS)
+@with_and_without_tls
 @pytest.mark.parametrize("seed", range(4))
 def test_data_frames_pass_verbatim_and_control_frames_at_boundaries(relay, way, kinds, seed):
     rng = random.Random(seed)
@@ -192,7 +176,7 @@ def test_data_frames_pass_verbatim_and_control_frames_at_boundaries(relay, way, 
     assert all((leg.transport._fast_path is not None) == (way == "compiled") for leg in scene.legs)
 
 
-@pytest.mark.parametrize("kinds", KINDS)
+@with_and_without_tls
 def test_a_session_whose_ends_read_nothing_holds_256_kib(relay, way, kinds, monkeypatch):
     """A direction queues bytes up to the high-water mark, and the bytes that one more event reads."""
     most = {}
@@ -213,7 +197,7 @@ def test_a_session_whose_ends_read_nothing_holds_256_kib(relay, way, kinds, monk
     assert min(held) > HIGH_WATER and max(held) <= 128 * 1024
 
 
-@pytest.mark.parametrize("kinds", KINDS)
+@with_and_without_tls
 def test_bytes_right_before_the_end_arrive_before_it(relay, way, kinds):
     scene = relay(kinds, random.Random(1))
     whole = frame(2, b"x" * 1000, mask=MASK)
@@ -226,7 +210,7 @@ def test_bytes_right_before_the_end_arrive_before_it(relay, way, kinds):
     assert scene.legs[0].lost and scene.legs[0].octets == len(whole) * 91
 
 
-@pytest.mark.parametrize("kinds", KINDS)
+@with_and_without_tls
 def test_a_fault_behind_good_frames_is_found_and_nothing_of_it_passes(relay, way, kinds):
     scene = relay(kinds, random.Random(1))
     whole = frame(2, b"x" * 1000, mask=MASK)
@@ -249,7 +233,7 @@ def test_a_bad_record_ends_the_leg_with_the_error_that_it_is(relay, way, kinds):
     assert isinstance(scene.legs[0].reason, SSL.Error)
 
 
-@pytest.mark.parametrize("kinds", KINDS)
+@with_and_without_tls
 def test_a_closed_sink_is_never_written_to_again(relay, way, kinds):
     scene = relay(kinds, random.Random(1))
     whole = frame(2, b"x" * 60_000, mask=MASK)
@@ -277,7 +261,7 @@ class Watching(FrameWalker):
         return run
 
 
-@pytest.mark.parametrize("kinds", KINDS)
+@with_and_without_tls
 def test_a_walker_that_takes_the_place_of_another_sees_all_that_passes_from_then_on(relay, way, kinds):
     scene = relay(kinds, random.Random(1))
     leg = scene.legs[0]
