@@ -11,7 +11,7 @@ import termios
 import time
 import tty
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from select import POLLIN as READABLE
 from select import poll, select
@@ -231,19 +231,19 @@ def _end(number: int, frame: FrameType | None) -> None:
 
 @contextmanager
 def _resized() -> Iterator[int]:
-    """Yield a descriptor that becomes readable when the size of the terminal has changed."""
+    """Yield a descriptor that becomes readable when the size of the terminal has changed.
+
+    Python writes to it for each signal, so that none is missed that comes just before a wait.
+    """
     reading, writing = os.pipe()
     for descriptor in (reading, writing):
         os.set_blocking(descriptor, False)
-
-    def changed(number: int, frame: FrameType | None) -> None:
-        with suppress(BlockingIOError):  # the change before has yet to be read
-            os.write(writing, b"\0")
-
-    before = signal.signal(signal.SIGWINCH, changed)
+    wakeup = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+    before = signal.signal(signal.SIGWINCH, lambda *_: None)
     try:
         yield reading
     finally:
         signal.signal(signal.SIGWINCH, before)
+        signal.set_wakeup_fd(wakeup)
         os.close(reading)
         os.close(writing)

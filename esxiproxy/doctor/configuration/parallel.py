@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 from collections.abc import Callable, Generator, Sequence
@@ -9,6 +10,12 @@ from typing import TypeVar
 
 T = TypeVar("T")
 R = TypeVar("R")
+
+_TURN = 0.2
+"""Seconds after which the main thread looks for a signal.
+
+A signal that another thread received, or that came just before the wait began, does not end a wait.
+"""
 
 
 def in_parallel(
@@ -41,10 +48,17 @@ def in_parallel(
                     raise
                 break
         for _ in items:
-            yield done.get()
+            yield _next_of(done)
     finally:
         with lock:  # an interrupted caller: no further check begins
             places = iter(())
+
+
+def _next_of(done: queue.SimpleQueue[T]) -> T:
+    """Wait for the next result, so that Ctrl-C is seen within a turn."""
+    while True:
+        with contextlib.suppress(queue.Empty):
+            return done.get(timeout=_TURN)
 
 
 class AddressSlots:
