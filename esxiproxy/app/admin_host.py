@@ -199,7 +199,7 @@ class AdminHost(MultiService):
 
     async def _stop_services(self) -> None:
         if self._extra_services.running:
-            await self._step(self._extra_services.stopService)
+            await self._step("the plugins of services", self._extra_services.stopService)
 
     def _start_services(self) -> None:
         if not self._extra_services.running and self.running:
@@ -221,15 +221,16 @@ class AdminHost(MultiService):
         sites = (self._slot, self._tickets, self._portal)
         first = [service for service in sites if service is not None]
         services = [service for service in self if service not in (self._extra_services, *first)]
-        await gatherResults([Deferred.fromCoroutine(self._step(service.stopService)) for service in first])
+        closing = (self._step(type(service).__name__, service.stopService) for service in first)
+        await gatherResults([Deferred.fromCoroutine(each) for each in closing])
         await self.stop_services()
         for service in services:
-            await self._step(service.stopService)
-        await self._step(self._http.close)
-        await self._step(lambda: Deferred.fromCoroutine(self._report.finish()))
-        await self._step(self.state.stop)
+            await self._step(type(service).__name__, service.stopService)
+        await self._step("the HTTP client", self._http.close)
+        await self._step("the report of this process", lambda: Deferred.fromCoroutine(self._report.finish()))
+        await self._step("the shared state", self.state.stop)
 
-    async def _step(self, step: Any) -> None:
+    async def _step(self, name: str, step: Callable[[], Any]) -> None:
         """Wait for one step of the stop, for at most 3 s, or not at all after an abort."""
         ending = maybeDeferred(step)
         ending.addTimeout(0.0 if self._aborted else STOP_TIMEOUT, self._reactor)
@@ -237,9 +238,9 @@ class AdminHost(MultiService):
         try:
             await ending
         except (CancelledError, TimeoutError):
-            self._log.warn("timed out waiting for {step!r}; the stop continues without it", step=step)
+            self._log.warn("timed out waiting for {name} to stop; the stop continues without it", name=name)
         except Exception:
-            self._log.failure("a step of the stop failed; the stop continues")
+            self._log.failure("cannot stop {name}; the stop continues without it", name=name)
         finally:
             self._steps.discard(ending)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from functools import partial
@@ -325,8 +325,8 @@ class ProxyService(MultiService):
         seconds = limits.drain_timeout + limits.close_timeout + _DRAIN_GRACE
         self.systemd.stopping(seconds)
         abort_timer: IDelayedCall = self._reactor.callLater(seconds, self._on_stop_timeout, seconds)
-        await self._step(lambda: Deferred.fromCoroutine(self._listeners.drain()))
-        await self._step(partial(self._lock.run, lambda: None))  # wait for a reload in progress
+        await self._step("the listeners", lambda: Deferred.fromCoroutine(self._listeners.drain()))
+        await self._step("a reload", partial(self._lock.run, lambda: None))  # wait for a reload in progress
         for service in (
             self.proxy,
             self._reporter,
@@ -339,8 +339,8 @@ class ProxyService(MultiService):
             self.metering,
             self.systemd,
         ):
-            await self._step(service.stopService)
-        await self._step(self._http.close)
+            await self._step(type(service).__name__, service.stopService)
+        await self._step("the HTTP client", self._http.close)
         if abort_timer.active():
             abort_timer.cancel()
 
@@ -348,7 +348,7 @@ class ProxyService(MultiService):
         self._log.error("the stop takes longer than {seconds:g} s and is aborted", seconds=seconds)
         self.abort()
 
-    async def _step(self, step: Any) -> None:
+    async def _step(self, name: str, step: Callable[[], Any]) -> None:
         """Wait for one step of the stop, for at most 2 s after an abort; log the error if it fails."""
         self._stopping = maybeDeferred(step)
         if self._aborted:
@@ -356,9 +356,9 @@ class ProxyService(MultiService):
         try:
             await self._stopping
         except CancelledError:
-            self._log.warn("timed out waiting for {step!r}; the stop continues without it", step=step)
+            self._log.warn("timed out waiting for {name} to stop; the stop continues without it", name=name)
         except Exception:
-            self._log.failure("a step of the stop failed; the stop continues")
+            self._log.failure("cannot stop {name}; the stop continues without it", name=name)
 
     def _abort_stop(self) -> None:
         self._stopping.addTimeout(

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
+from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
 from twisted.internet.interfaces import IListeningPort, IProtocolFactory
 from twisted.logger import Logger
 from twisted.protocols.tls import TLSMemoryBIOFactory
@@ -102,7 +102,7 @@ class SimulatedHost(Service):
         super().stopService()
         ports = [port for port in (self._tls, self._plain) if port is not None]
         self._tls = self._plain = None
-        closed = gatherResults([maybeDeferred(port.stopListening) for port in ports])
+        closed = DeferredList([maybeDeferred(port.stopListening) for port in ports], consumeErrors=True)
         return closed.addCallback(lambda _: self.connections.abort_all())
 
     def plan(self, head: SimRequestHead) -> FaultPlan:

@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import quote
 from xml.etree.ElementTree import Element
 
-from twisted.internet.defer import Deferred, DeferredLock, DeferredSemaphore, gatherResults
+from twisted.internet.defer import DeferredLock, DeferredSemaphore
 from twisted.internet.task import deferLater
 
 from esxiproxy.core.config.vsphere import VSphere
@@ -23,6 +23,7 @@ from esxiproxy.vsphere.machine_index import MachineIndex
 from esxiproxy.vsphere.refused_password import RefusedPassword
 from esxiproxy.vsphere.session import VSphereSession
 from esxiproxy.vsphere.soap import SoapCall, SoapFault
+from esxiproxy.vsphere.stops import stop_all
 from esxiproxy.vsphere.tags import TagReader
 from esxiproxy.vsphere.watch import InventoryWatch
 from esxiproxy.vsphere.xml_tree import InvalidAnswer
@@ -69,7 +70,7 @@ class VSphereServer:
         """End the watch and log out."""
         self._watch.stop()
         stopping = [self._session.stop()] if self._tags is None else [self._session.stop(), self._tags.stop()]
-        await gatherResults([Deferred.fromCoroutine(each) for each in stopping])
+        await stop_all(stopping)
 
     async def acquire_ticket(self, machine: Machine) -> ConsoleTicket:
         """Return a new ticket for a console of the machine."""

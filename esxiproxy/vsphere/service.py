@@ -7,8 +7,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
-from twisted.internet.defer import Deferred, gatherResults
-
 from esxiproxy.core.config.model import Config
 from esxiproxy.core.errors import MachineAmbiguous, MachineNotFound, TooManyConsoles, VSphereUnavailable
 from esxiproxy.interfaces import IHttpClient
@@ -16,6 +14,7 @@ from esxiproxy.vsphere.console_ticket import ConsoleTicket
 from esxiproxy.vsphere.inventory import Inventory
 from esxiproxy.vsphere.machine import Machine, MachineConnection
 from esxiproxy.vsphere.server import VSphereServer
+from esxiproxy.vsphere.stops import stop_all
 
 FULL_TIME = 10.0
 """Seconds for which a machine counts as full after it has refused a console."""
@@ -45,7 +44,7 @@ class VSphereService:
 
     async def stop(self) -> None:
         """End the watches and log out, at all servers at once."""
-        await gatherResults([Deferred.fromCoroutine(server.stop()) for server in self._servers.values()])
+        await stop_all(server.stop() for server in self._servers.values())
 
     def find(self, text: str) -> Machine:
         """Return the machine of ``SECTION/UUID``, of a UUID, or of a name.

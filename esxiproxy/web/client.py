@@ -81,7 +81,9 @@ class HttpClient:
     def close(self) -> Deferred[Any]:
         """Close the idle connections, and return when they are closed."""
         agents, self._agents = self._agents, OrderedDict()
-        return DeferredList([pool.closeCachedConnections() for _agent, pool in agents.values()])
+        return DeferredList(
+            [pool.closeCachedConnections() for _agent, pool in agents.values()], consumeErrors=True
+        )
 
     async def _request(
         self,

@@ -4,7 +4,7 @@ import json
 from base64 import b64encode
 
 import pytest
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import CancelledError, Deferred, succeed
 
 from esxiproxy.core.errors import ServiceUnavailable
 from esxiproxy.interfaces import Answer
@@ -211,6 +211,18 @@ def test_the_stop_ends_both_logins(scene):
     scene.turn()
     assert scene.rest.asked[-1] == ("DELETE", "/api/session") and not scene.rest.tokens
     assert not scene.vcenter.sessions
+
+
+def test_a_stop_that_is_cancelled_ends_both_logouts(scene):
+    """The stop has the error of a cancellation.  The guard of the suite looks for errors that nobody took."""
+    scene.vcenter.hanging = {"Logout"}
+    scene.rest.answers["DELETE", "/api/session"] = Deferred()
+    stopping = scene.ask(scene.service.stop())
+    assert stopping.waits
+    stopping.deferred.cancel()
+    # The first cancellation ends the wait for a login, and the second one the logout.
+    stopping.deferred.cancel()
+    assert isinstance(stopping.error, CancelledError) and scene.vcenter.calls[-1][0] == "Logout"
 
 
 @pytest.mark.parametrize("answers", [True, False])

@@ -10,7 +10,7 @@ from typing import Any
 
 from OpenSSL.SSL import Context
 from twisted.application.service import MultiService
-from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
+from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
 from twisted.internet.interfaces import IListeningPort
 from twisted.internet.ssl import ContextFactory
 from twisted.logger import Logger
@@ -132,7 +132,7 @@ class SimulatedVCenter(MultiService):
         if self._control is not None:
             stopped.append(maybeDeferred(self._control.stopListening))
             self._control = None
-        return gatherResults(stopped)
+        return DeferredList(stopped, consumeErrors=True)
 
     def start_listening(self) -> None:
         """Open the HTTPS port."""
