@@ -358,10 +358,28 @@ def test_a_body_without_end_is_cut_off():
 
 
 def test_the_number_of_connections_is_limited():
+    """Clients that send nothing give way to others: an orchestrator ends a proxy that it cannot ask."""
     address = AdminAddress("probe")
+    transports = []
     for _ in range(MAX_CONNECTIONS):
-        address.connect()
+        transports.append(address.connect()[1])
+        address.clock.advance(0.01)
+    answer = address.request("GET", "/healthz")
+    assert (answer.status, answer.body) == (200, b"alive\n")
+    assert [transport.disconnected for transport in transports] == [True] + [False] * (MAX_CONNECTIONS - 1)
+    assert len(address.factory.protocols) == MAX_CONNECTIONS
+
+
+def test_a_connection_with_a_request_in_progress_gives_way_to_none():
+    address = AdminAddress("probe")
+    address.control.unready = Deferred
+    transports = []
+    for _ in range(MAX_CONNECTIONS):
+        protocol, transport = address.connect()
+        protocol.dataReceived(b"GET /readyz HTTP/1.1\r\nHost: a\r\n\r\n")
+        transports.append(transport)
     assert address.factory.buildProtocol(None) is None
+    assert not any(transport.disconnected for transport in transports)
 
 
 # --- probes and files
