@@ -92,7 +92,7 @@ class Live(Service):
         self._failures = SharedValue(FailureReader(control.state, clock).read, LIFE, clock)
         self._configured_hosts = SharedValue(self._read_configured_hosts, LIFE, clock)
         self._hosts = SharedValue(self._read_hosts, LIFE, clock)
-        self._host_lister = HostLister(control.state, control.in_thread, clock.seconds)
+        self._host_lister = HostLister(control.state, control.in_thread, clock)
         self._sampling = PeriodicTask(self._sample, "reading the totals of the processes", clock)
 
     def startService(self) -> None:

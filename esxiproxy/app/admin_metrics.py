@@ -37,7 +37,7 @@ class AdminMetrics:
     def __init__(self, live: Live, expose: Expose) -> None:
         self._live = live
         self._expose = expose
-        self._certificates = CertificateReader(live.control.in_thread)
+        self._certificates = CertificateReader(live.control.in_thread, live.clock)
         self._marked_at = float("-inf")
 
     async def metrics(self, accept: str) -> tuple[str, bytes]:
