@@ -39,6 +39,7 @@ class AdminMetrics:
         self._expose = expose
         self._certificates = CertificateReader(live.control.in_thread, live.clock)
         self._marked_at = float("-inf")
+        self._is_unavailable = False
 
     async def metrics(self, accept: str) -> tuple[str, bytes]:
         """Return the content type and the text of all metrics."""
@@ -47,18 +48,23 @@ class AdminMetrics:
             await self._mark()
             families = [family async for family in self._computed()]
         except StateUnavailable as error:
-            self._log.warn(
-                "the shared state cannot be reached: this scrape has the counted metrics only: {error}",
-                error=error,
-            )
+            if not self._is_unavailable:
+                self._log.warn(
+                    "the shared state cannot be reached: until it is, scrapes have the counted metrics only: "
+                    "{error}",
+                    error=error,
+                )
+            self._is_unavailable = True
+        else:
+            self._is_unavailable = False
         return await self._expose(accept, families)
 
     async def _mark(self) -> None:
         now = self._live.clock.seconds()
         if now - self._marked_at >= _MARK_INTERVAL:
-            self._marked_at = now
             expires = self._live.time_of_day() + SCRAPED_LIFE
             await self._live.control.state.put(ADMIN_SPACE, SCRAPED, "", expires)
+            self._marked_at = now
 
     async def _computed(self) -> Any:
         """Yield the families that are computed at each scrape."""
