@@ -1,4 +1,4 @@
-"""Reads of files in threads.  A disk may hang, so nobody waits for one for long."""
+"""Reads files in threads, and waits only shortly for a disk that hangs."""
 
 from __future__ import annotations
 

@@ -130,6 +130,10 @@ class Live(Service):
         """Return the numbers of open consoles, for which no figures are needed.  Raises StateUnavailable."""
         return (await self._sessions.get()).counts
 
+    async def entries(self) -> Sequence[SessionEntry]:
+        """Return the open consoles as they are listed, without their figures.  Raises StateUnavailable."""
+        return [row.entry for row in (await self._sessions.get()).rows]
+
     async def failures(self) -> FailureList:
         """Return the newest failures of all processes.  Raises StateUnavailable."""
         return await self._failures.get()

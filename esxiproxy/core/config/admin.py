@@ -174,7 +174,7 @@ def manhole_conflicts(admin: Admin) -> Iterator[Conflict]:
 def admin_warnings(admin: SectionValues, authenticators: Sequence[PluginSection]) -> Iterator[Conflict]:
     """Yield warnings for keys of [admin] that are valid but of no use, or unsafe.
 
-    A type of authenticator says itself that it knows nobody here.
+    The type of an authenticator may say why it has no users here.
     """
     for each in authenticators:
         if (why := getattr(each.type, "unknown_on_admin", None)) is not None:
