@@ -11,6 +11,7 @@ from twisted.logger import Logger
 
 import twisted
 from esxiproxy.admin.certificates import CertificateReader
+from esxiproxy.admin.fresh_values import FreshValues
 from esxiproxy.admin.hosts import HostRow
 from esxiproxy.admin.live import Live, Processes
 from esxiproxy.core.errors import StateUnavailable
@@ -30,6 +31,7 @@ class AdminMetrics:
     """The answer to ``/metrics``.
 
     Each scrape renews a mark in the state, by which the processes count the bytes of running consoles.
+    Scrapes of one format at the same time get one text, since the address of probes needs no login.
     """
 
     _log = Logger()
@@ -40,9 +42,15 @@ class AdminMetrics:
         self._certificates = CertificateReader(live.control.in_thread, live.clock)
         self._marked_at = float("-inf")
         self._is_unavailable = False
+        self._texts = FreshValues(self._collected, live.clock)
 
     async def metrics(self, accept: str) -> tuple[str, bytes]:
         """Return the content type and the text of all metrics."""
+        from esxiproxy.ops.metrics.exposition import content_type_of  # prometheus-client is optional
+
+        return await self._texts.get(content_type_of(accept))
+
+    async def _collected(self, accept: str) -> tuple[str, bytes]:
         families: list[Metric] = []
         try:
             await self._mark()

@@ -71,6 +71,7 @@ def test_without_the_state_the_counted_metrics_are_there_and_the_log_has_one_lin
     metrics = AdminMetrics(admin.live, expose)
 
     def scrape():
+        world.leap(0.01)  # the pause after the scrape before
         return result(Deferred.fromCoroutine(metrics.metrics("")))
 
     put = admin.state.put
@@ -86,3 +87,26 @@ def test_without_the_state_the_counted_metrics_are_there_and_the_log_has_one_lin
     with process_log() as lines:
         scrape()
     assert len([line for line in lines if "counted metrics only: " in line]) == 1, "it is a new outage"
+
+
+def test_scrapes_at_the_same_time_share_their_work(tmp_path):
+    """The address of probes needs no login: a flood of scrapes stopped the event loop for seconds."""
+    world = MemoryWorld(tmp_path)
+    admin, exposed = Admin(world), []
+
+    def expose(accept, _families):
+        exposed.append((accept, Deferred()))
+        return exposed[-1][1]
+
+    metrics = AdminMetrics(admin.live, expose)
+    accepts = ["", "text/plain", "*/*", "application/openmetrics-text; version=1.0.0"] * 25
+    scrapes = [Deferred.fromCoroutine(metrics.metrics(accept)) for accept in accepts]
+    while not all(scrape.called for scrape in scrapes):
+        accept, running = exposed[-1]
+        running.callback((accept, b""))
+        world.leap(0.01)
+    assert len(exposed) == 3, "the first one, and then one for each format"
+    assert {result(scrape)[0].partition(";")[0] for scrape in scrapes} == {
+        "text/plain",
+        "application/openmetrics-text",
+    }

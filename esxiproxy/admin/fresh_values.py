@@ -1,0 +1,63 @@
+"""Values that are computed anew for each caller, once for all who wait for one at the same time."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Generic, TypeVar
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.python.failure import Failure
+
+T = TypeVar("T")
+REST = 4.0
+"""Part of the duration of a computation for which none follows."""
+LONGEST_REST = 1.0
+"""Maximum number of seconds of this rest, since a computation may have waited for something."""
+
+
+class FreshValues(Generic[T]):
+    """Values by their keys, of which ``compute`` computes one at a time.
+
+    A computation begins after all calls that get its value, so that a value is never older than its call.
+    Then a pause follows, so that any number of callers takes only a part of the processor.
+    """
+
+    def __init__(self, compute: Callable[[str], Awaitable[T]], clock: IReactorTime) -> None:
+        self._compute = compute
+        self._clock = clock
+        self._waiting: dict[str, list[Deferred[T]]] = {}
+        """The callers that wait for each key, the key with the longest wait first."""
+        self._is_busy = False
+        """Whether a value is computed, or the pause after it has not ended."""
+
+    async def get(self, key: str) -> T:
+        """Return the value of a key as it is from now on.  Raises what the computation raises."""
+        wanted: Deferred[T] = Deferred()
+        self._waiting.setdefault(key, []).append(wanted)
+        self._begin()
+        return await wanted
+
+    def _begin(self) -> None:
+        if self._is_busy or not self._waiting:
+            return
+        self._is_busy = True
+        key = next(iter(self._waiting))
+        callers, began = self._waiting.pop(key), self._clock.seconds()
+        computing = Deferred.fromCoroutine(_computed(self._compute, key))
+        computing.addBoth(self._end, callers, began)
+
+    def _end(self, outcome: T | Failure, callers: list[Deferred[T]], began: float) -> None:
+        rest = min(LONGEST_REST, REST * (self._clock.seconds() - began))
+        self._clock.callLater(rest, self._pause_ended)
+        for caller in callers:
+            if not caller.called:  # else it was cancelled
+                caller.callback(outcome)
+
+    def _pause_ended(self) -> None:
+        self._is_busy = False
+        self._begin()
+
+
+async def _computed(compute: Callable[[str], Awaitable[T]], key: str) -> T:
+    return await compute(key)
