@@ -13,19 +13,26 @@ T = TypeVar("T")
 REST = 4.0
 """Part of the duration of a computation for which none follows."""
 LONGEST_REST = 1.0
-"""Maximum number of seconds of this rest, since a computation may have waited for something."""
+"""Maximum number of seconds of this pause, since a computation may have waited for something."""
 
 
 class FreshValues(Generic[T]):
     """Values by their keys, of which ``compute`` computes one at a time.
 
     A computation begins after all calls that get its value, so that a value is never older than its call.
-    Then a pause follows, so that any number of callers takes only a part of the processor.
+    Then a pause of at most ``longest_rest`` seconds follows, so that any number of callers takes only a part
+    of the processor.
     """
 
-    def __init__(self, compute: Callable[[str], Awaitable[T]], clock: IReactorTime) -> None:
+    def __init__(
+        self,
+        compute: Callable[[str], Awaitable[T]],
+        clock: IReactorTime,
+        longest_rest: float = LONGEST_REST,
+    ) -> None:
         self._compute = compute
         self._clock = clock
+        self._longest_rest = longest_rest
         self._waiting: dict[str, list[Deferred[T]]] = {}
         """The callers that wait for each key, the key with the longest wait first."""
         self._is_busy = False
@@ -48,7 +55,7 @@ class FreshValues(Generic[T]):
         computing.addBoth(self._end, callers, began)
 
     def _end(self, outcome: T | Failure, callers: list[Deferred[T]], began: float) -> None:
-        rest = min(LONGEST_REST, REST * (self._clock.seconds() - began))
+        rest = min(self._longest_rest, REST * (self._clock.seconds() - began))
         self._clock.callLater(rest, self._pause_ended)
         for caller in callers:
             if not caller.called:  # else it was cancelled

@@ -404,6 +404,26 @@ def test_probes_say_why_not():
     assert address.request("GET", "/healthz").status == 503
 
 
+def test_probes_at_the_same_time_read_the_state_once():
+    address, reads = AdminAddress("probe"), []
+
+    def unready():
+        reads.append(Deferred())
+        return reads[-1]
+
+    address.control.unready = unready
+    connections = [address.connect() for _ in range(50)]
+    for protocol, _ in connections:
+        protocol.dataReceived(b"GET /readyz HTTP/1.1\r\nHost: a\r\n\r\n")
+    assert len(reads) == 1
+    reads[0].callback([])
+    address.clock.advance(0)
+    assert len(reads) == 2, "for the probes that have come since the first read began"
+    reads[1].callback(["the proxy is drained"])
+    statuses = [parse(transport.value()).status for _, transport in connections]
+    assert statuses == [200] + [503] * 49
+
+
 @pytest.mark.parametrize("path", ["/", "/index.html", f"{BASE}/status", f"{BASE}/openapi.json", "/metrics/x"])
 def test_probes_serve_nothing_else(path):
     assert AdminAddress("probe").request("GET", path).status == 404

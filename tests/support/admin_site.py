@@ -131,7 +131,7 @@ class AdminAddress:
         def metrics(accept):
             return succeed(self.metrics)
 
-        probes = ProbeAnswers(self.control, metrics)
+        probes = ProbeAnswers(self.control, metrics, self.clock)
         if kind == "probe":
             self.root = Root(probes)
         else:
