@@ -18,6 +18,7 @@ from esxiproxy.admin.hosts import HostLister, HostRow
 from esxiproxy.admin.session_list import SessionCounts, SessionLister, SessionSnapshot
 from esxiproxy.admin.shared_value import SharedValue
 from esxiproxy.admin.stored_items import all_items
+from esxiproxy.admin.turns import Turns
 from esxiproxy.core.errors import StateUnavailable
 from esxiproxy.core.session.drain_table import SPACE as DRAINS
 from esxiproxy.core.session.entry import SessionEntry
@@ -82,6 +83,7 @@ class Live(Service):
         self.clock = clock
         self.time_of_day = time_of_day
         self.history = History()
+        self.turns = Turns(clock)
         self._version = version
         self._lister = SessionLister()
         self._throughput = Throughput()
