@@ -10,10 +10,16 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
 T = TypeVar("T")
+MAX_WAITING = 100
+"""Maximum number of callers that wait, fewer than an address has connections."""
 REST = 4.0
 """Part of the duration of a computation for which none follows."""
 LONGEST_REST = 1.0
 """Maximum number of seconds of this pause, since a computation may have waited for something."""
+
+
+class TooManyWait(Exception):
+    """A call is refused, since as many others wait as may wait."""
 
 
 class FreshValues(Generic[T]):
@@ -33,13 +39,21 @@ class FreshValues(Generic[T]):
         self._compute = compute
         self._clock = clock
         self._longest_rest = longest_rest
+        self._count = 0
+        """The number of callers that have no value yet."""
         self._waiting: dict[str, list[Deferred[T]]] = {}
         """The callers that wait for each key, the key with the longest wait first."""
         self._is_busy = False
         """Whether a value is computed, or the pause after it has not ended."""
 
     async def get(self, key: str) -> T:
-        """Return the value of a key as it is from now on.  Raises what the computation raises."""
+        """Return the value of a key as it is from now on.
+
+        Raises what the computation raises, or TooManyWait.
+        """
+        if self._count >= MAX_WAITING:
+            raise TooManyWait
+        self._count += 1
         wanted: Deferred[T] = Deferred()
         self._waiting.setdefault(key, []).append(wanted)
         self._begin()
@@ -57,6 +71,7 @@ class FreshValues(Generic[T]):
     def _end(self, outcome: T | Failure, callers: list[Deferred[T]], began: float) -> None:
         rest = min(self._longest_rest, REST * (self._clock.seconds() - began))
         self._clock.callLater(rest, self._pause_ended)
+        self._count -= len(callers)
         for caller in callers:
             if not caller.called:  # else it was cancelled
                 caller.callback(outcome)

@@ -8,7 +8,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from esxiproxy.admin.control import Control
-from esxiproxy.admin.fresh_values import FreshValues
+from esxiproxy.admin.fresh_values import FreshValues, TooManyWait
 
 Metrics = Callable[[str], Awaitable[tuple[str, bytes]]]
 """Returns the content type and the text of all metrics, for a value of Accept."""
@@ -36,6 +36,12 @@ class ProbeAnswers:
 
     async def answer(self, path: bytes, accept: str) -> Answer | None:
         """Return the answer for a path, or None for another path."""
+        try:
+            return await self._answer(path, accept)
+        except TooManyWait:  # connections are left for /healthz
+            return 503, _TEXT, b"too many requests wait for this: ask again later\n"
+
+    async def _answer(self, path: bytes, accept: str) -> Answer | None:
         if path == b"/healthz":
             alive = self._control.is_alive()
             return (200, _TEXT, b"alive\n") if alive else (503, _TEXT, b"the workers give no sign of life\n")
@@ -53,6 +59,8 @@ class ProbeAnswers:
         if path == b"/metrics":
             try:
                 content_type, body = await self._metrics(accept)
+            except TooManyWait:
+                raise
             except Exception:
                 self._log.failure("the metrics could not be collected: the scrape gets a 500")
                 return 500, _TEXT, b"the metrics could not be collected: see the log of the proxy\n"

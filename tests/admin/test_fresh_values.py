@@ -4,7 +4,7 @@ import pytest
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.task import Clock
 
-from esxiproxy.admin.fresh_values import LONGEST_REST, REST, FreshValues
+from esxiproxy.admin.fresh_values import LONGEST_REST, MAX_WAITING, REST, FreshValues, TooManyWait
 from tests.support.outcome import result
 
 
@@ -94,3 +94,15 @@ def test_a_caller_that_leaves_disturbs_no_other_one(computed):
     gone.addErrback(lambda _: None).cancel()
     computed.end(0, "second")
     assert (result(leaving), result(staying)) == ("first", "second")
+
+
+def test_only_so_many_callers_wait(computed):
+    wanted = [computed.get(str(number % 3)) for number in range(MAX_WAITING)]
+    with pytest.raises(TooManyWait):
+        result(computed.get())
+    for _ in range(4):
+        computed.end(0, "value")
+    assert [result(each) for each in wanted] == ["value"] * MAX_WAITING
+    later = computed.get()
+    computed.end(0, "later")
+    assert result(later) == "later"

@@ -16,6 +16,7 @@ from esxiproxy.admin.audit import MAX_REFUSALS
 from esxiproxy.admin.call import ApiError
 from esxiproxy.admin.connections import REQUEST_TIMEOUT
 from esxiproxy.admin.factory import MAX_CONNECTIONS, AdminFactory
+from esxiproxy.admin.fresh_values import MAX_WAITING
 from esxiproxy.admin.openapi.document import document
 from esxiproxy.admin.openapi.operations import OPERATIONS, Role
 from esxiproxy.admin.requests import MAX_BODY
@@ -371,15 +372,29 @@ def test_the_number_of_connections_is_limited():
 
 
 def test_a_connection_with_a_request_in_progress_gives_way_to_none():
-    address = AdminAddress("probe")
-    address.control.unready = Deferred
+    address = AdminAddress("socket")
+    address.calls.answers["status"] = Deferred
     transports = []
     for _ in range(MAX_CONNECTIONS):
         protocol, transport = address.connect()
-        protocol.dataReceived(b"GET /readyz HTTP/1.1\r\nHost: a\r\n\r\n")
+        protocol.dataReceived(b"GET /api/v1/status HTTP/1.1\r\nHost: a\r\n\r\n")
         transports.append(transport)
     assert address.factory.buildProtocol(None) is None
     assert not any(transport.disconnected for transport in transports)
+
+
+def test_probes_that_hang_leave_room_for_the_others():
+    """The state hangs, and any number of clients asks whether the proxy is ready."""
+    address = AdminAddress("probe")
+    address.control.unready = Deferred
+    answers = []
+    for _ in range(2 * MAX_CONNECTIONS):
+        protocol, transport = address.connect()
+        protocol.dataReceived(b"GET /readyz HTTP/1.1\r\nHost: a\r\n\r\n")
+        answers.append(transport)
+    assert sum(not transport.value() for transport in answers) == MAX_WAITING
+    assert all(parse(transport.value()).status == 503 for transport in answers if transport.value())
+    assert address.request("GET", "/healthz").status == 200
 
 
 # --- probes and files
