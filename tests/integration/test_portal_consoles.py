@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import os
@@ -99,6 +100,9 @@ def hashed(password: str) -> str:
 
 @pytest.fixture(scope="module")
 def scene() -> Iterator[PortalScene]:
+    for fetch in (page_library.fetch, viewer_library.fetch):  # a proxy reads the files when it starts
+        with contextlib.suppress(FetchError):
+            fetch()
     vcenter = vcenter_program.start("--machines", "12", "--hosts", "2", "--task-time", "0")
     text = (
         f"[vsphere dc1]\nurl = {vcenter.url}\nuser = {vcenter.user}\npassword_file = vc.password\n"
@@ -217,11 +221,8 @@ class NoRedirect(urllib.request.HTTPRedirectHandler):
 
 
 def test_a_console_in_the_browser_goes_on_at_another_host(scene: PortalScene) -> None:
-    for fetch in (page_library.fetch, viewer_library.fetch):
-        try:
-            fetch()
-        except FetchError:
-            need("htm", "npm, and a way to its registry")
+    if page_library.missing() or viewer_library.missing():
+        need("@novnc/novnc", "npm, and a way to its registry")
     with Chromium() as chromium:
         view = View(chromium.open("about:blank"), scene.proxy)
         view.page.call("Page.navigate", url=scene.proxy.url)

@@ -70,7 +70,7 @@ class SlowHttpTest(Program):
         self._arguments = [argument.format(port=port) for argument in MODES[mode]]
 
     def command(self) -> Sequence[str | Path]:
-        often = ["-c", str(CONNECTIONS), "-r", "100", "-l", str(SECONDS), "-p", "5"]
+        often = ["-c", str(CONNECTIONS), "-r", "250", "-l", str(SECONDS), "-p", "5"]
         return [self._path, *often, *self._arguments]
 
     def is_ready(self) -> bool:

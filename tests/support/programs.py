@@ -270,8 +270,8 @@ class Proxy(Program):
         return self._names <= self.addresses.keys() and all(accepts(self.ports[name]) for name in local)
 
     def assert_clean(self) -> None:
-        """Fail if the log has a traceback, an unhandled error or a ticket."""
-        assert not re.search(f"Traceback|Unhandled|{TICKET}", self.log()), self.log()
+        """Fail if the log has a traceback, an unhandled error, a ticket, or each connection that is made."""
+        assert not re.search(f"Traceback|Unhandled|Starting factory|{TICKET}", self.log()), self.log()
 
 
 BOOT_SECTOR = bytes.fromhex(
