@@ -1,9 +1,20 @@
 """The cookie of a login on the portal: its lifetime, its idle time, and its end."""
 
+from dataclasses import replace
+
 import pytest
 
-from esxiproxy.authenticators.login_store import ACTIVITY, COOKIE, LOGINS, StoredLogin, end_logins_of, key_in
+from esxiproxy.authenticators.login_store import (
+    ACTIVITY,
+    COOKIE,
+    LOGINS,
+    LOGINS_AT_ONCE,
+    StoredLogin,
+    end_logins_of,
+    key_in,
+)
 from esxiproxy.authenticators.session import TYPE, SessionAuthenticator
+from esxiproxy.core.errors import AccessDenied
 from esxiproxy.core.routing import Principal
 from esxiproxy.core.sealing import key_of
 from tests.authenticators.world import DAY, World, problems, request, settings
@@ -88,6 +99,18 @@ def test_another_cookie_is_no_login_and_no_error(logins, cookie):
 
 def test_each_login_has_another_id(logins):
     assert len({logins.login() for _ in range(20)}) == 20 and len(logins.items()) == 20
+
+
+def test_the_logins_of_a_user_are_bounded(logins):
+    for _ in range(LOGINS_AT_ONCE):
+        logins.login()
+    with pytest.raises(AccessDenied, match="too often") as refused:
+        logins.login()
+    assert (refused.value.status_code, refused.value.fields) == (429, ((b"Retry-After", b"10"),))
+    logins.login(replace(ALICE, name="bob"))
+    assert len(result(logins.world.state.items(LOGINS, "", 1000))) == LOGINS_AT_ONCE + 1
+    logins.world.clock.advance(11)
+    logins.login()
 
 
 def test_a_login_ends_after_its_lifetime_however_much_it_is_used(logins):
