@@ -51,6 +51,15 @@ class StoredLogin:
     subject: str = ""
     session: str = ""
 
+    def is_named_by(self, subject: str, session: str) -> bool:
+        """Return whether a logout of the provider is for this login; one of its names may be empty.
+
+        A login whose ID token had no session is named by its subject, whatever session the logout has.
+        """
+        if subject and subject != self.subject:
+            return False
+        return session == self.session if session and self.session else bool(subject)
+
     def text(self) -> str:
         """Return the login as a value of the state."""
         principal = self.principal
@@ -173,8 +182,7 @@ class LoginStore:
             if (
                 login.section == self._section
                 and login.principal.authenticator == provider
-                and subject in ("", login.subject)
-                and session in ("", login.session)
+                and login.is_named_by(subject, session)
             ):
                 await self.end(key)
                 ended += 1

@@ -191,6 +191,25 @@ def test_an_open_console_is_a_use_and_ends_with_its_login(logins):
     assert result(logins.authenticator.reauthenticate(remembered)) is None
 
 
+@pytest.mark.parametrize(
+    ("subject", "session", "ended"),
+    [
+        ("u1", "", {"phone", "desk", "plain"}),
+        ("u1", "s1", {"phone", "plain"}),
+        ("", "s1", {"phone"}),
+        ("u1", "other", {"plain"}),
+        ("u9", "s1", set()),
+        ("", "other", set()),
+    ],
+)
+def test_a_logout_of_the_provider_ends_the_logins_that_it_names(logins, subject, session, ended):
+    made = {"phone": ("u1", "s1"), "desk": ("u1", "s2"), "plain": ("u1", ""), "bob": ("u2", "s3")}
+    tokens = {name: result(logins.store.create(ALICE, *ids))[0] for name, ids in made.items()}
+    assert result(logins.store.end_those_of("authenticator staff", subject, session)) == len(ended)
+    assert {name for name, token in tokens.items() if logins.ask(token) is None} == ended
+    assert result(logins.store.end_those_of("authenticator sso", "u2", "")) == 0, "of another provider"
+
+
 def test_all_logins_of_a_user_can_be_ended(logins):
     token, other = logins.login(), logins.login(Principal("bob", authenticator="authenticator staff"))
     logins.login()
