@@ -245,6 +245,9 @@ def test_axe_finds_nothing_in_a_console_its_dialog_and_its_end(show: Any) -> Non
     view.page.show(320, 700, "dark")
     view.page.evaluate("document.getElementById('keys').open = true")
     found += view.page.evaluate(RUN)
+    menu = "document.querySelector('#keys .menu').getBoundingClientRect()"
+    left, top, right, bottom = view.page.evaluate(f"(b => [b.left, b.top, b.right, b.bottom])({menu})")
+    assert 0 <= left < right <= 320 and 0 < top < bottom <= 700, "the menu is on the screen of a phone"
     view.page.evaluate("document.getElementById('keys').open = false")
     view.click("type")
     found += view.page.evaluate(RUN)
