@@ -234,6 +234,19 @@ def test_tickets_name_the_proxy_and_open_the_right_console_once(scene: TicketSce
     assert b"wss://127.0.0.1" in answered
     scene.used.append(re.findall(rb"/ticket/(\w+)", answered)[0].decode())
 
+    # VI-JSON has the fields of SOAP.
+    session = ("-H", f"vmware-api-session-id: {token}", "-d", '{"ticketType": "webmks"}')
+    for name in MACHINES:
+        path = f"/sdk/vim25/8.0.3.0/VirtualMachine/{scene.vcenter.machine(name)['moid']}/AcquireTicket"
+        answer = json.loads(scene.curl(port, path, *session)[1])
+        assert (answer["host"], answer["port"]) == ("consoles.example.com", 443)
+        assert answer["sslThumbprint"] == certificate.sha1
+        assert answer["url"] == f"wss://consoles.example.com:443/ticket/{answer['ticket']}"
+        scene.check(name, answer["ticket"])
+    answered = scene.curl(scene.crew.ports["plain"], path, *session)[1]
+    assert b'"host": "127.0.0.' in answered and certificate.sha1.encode() not in answered
+    scene.used.append(re.findall(rb"/ticket/(\w+)", answered)[0].decode())
+
     # A host outside of tickets_allow.
     head, body = scene.acquire(scene.crew.ports["elsewhere"], "web-01", cookie)
     assert b" 403 " in head.partition(b"\r\n")[0] and b"<ticket>" not in body
