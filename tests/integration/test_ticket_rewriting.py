@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import ssl
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,7 +24,7 @@ from tests.support.vcenter_program import PASSWORD, VCenterProgram
 pytest.importorskip("pyVmomi")
 
 from pyVim.connect import Disconnect, SmartConnect
-from pyVmomi import vim
+from pyVmomi import SoapStubAdapter, vim
 
 VARYING = re.compile(rb"(?im)^(?:date|x-request-id|via|set-cookie): [^\r\n]*\r\n")
 MACHINES = ("web-01", "web-02", "web-03")
@@ -195,7 +196,23 @@ def test_tickets_name_the_proxy_and_open_the_right_console_once(scene: TicketSce
         old = found[name].AcquireMksTicket()
         assert (old.host, old.port, old.sslThumbprint) == ("consoles.example.com", 443, certificate.sha1)
         scene.check(name, old.ticket)
+
+    # As VMRC does with vmrc://clone:TICKET@PROXY: it clones the session and asks for a ticket itself.
+    clone = connected.content.sessionManager.AcquireCloneTicket()
+    scene.used.append(clone)
     Disconnect(connected)
+    stub = SoapStubAdapter(
+        "127.0.0.1", port, version="vim.version.version9", sslContext=ssl._create_unverified_context()
+    )
+    content = vim.ServiceInstance("ServiceInstance", stub).RetrieveContent()
+    assert content.sessionManager.CloneSession(clone).userName == scene.vcenter.user
+    with pytest.raises(vim.fault.InvalidLogin):
+        content.sessionManager.CloneSession(clone)
+    moid = scene.vcenter.machine("web-02")["moid"]
+    ticket = vim.VirtualMachine(moid, stub).AcquireTicket("webmks")
+    assert (ticket.host, ticket.port) == ("consoles.example.com", 443)
+    scene.check("web-02", ticket.ticket)
+    content.sessionManager.Logout()
 
     # A client of govmomi, the library of govc, which verifies the certificate of the proxy.
     asked_by = (scene.authority.path, scene.vcenter.user, PASSWORD)

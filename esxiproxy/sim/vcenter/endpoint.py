@@ -88,6 +88,8 @@ class SoapEndpoint:
             return self._services.content()
         if call.method == "Login":
             return self._services.log_in(call, made)
+        if call.method == "CloneSession":
+            return self._services.clone(call, made)
         session = self._sessions.find(token)
         if session is None:
             raise soap_faults.not_authenticated(call.target)
