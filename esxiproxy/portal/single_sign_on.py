@@ -16,7 +16,7 @@ from esxiproxy.core.oidc import LoginAttempt
 from esxiproxy.core.routing import Principal
 from esxiproxy.core.session.connection_limits import client_network
 from esxiproxy.portal.arrival import PortalAnswer, PortalArrival, PortalError
-from esxiproxy.portal.login_form import delete_cookie, next_path, set_cookie
+from esxiproxy.portal.login_form import TOO_MANY_LOGINS, delete_cookie, next_path, set_cookie
 from esxiproxy.portal.settings import Provider
 
 ATTEMPT_COOKIE = b"__Host-esxiproxy-attempt"
@@ -85,12 +85,15 @@ class SingleSignOn:
             raise PortalError(403, _FAILED, gone) from None
         logins = arrival.listener.logins
         assert logins is not None, "there are providers"
-        if arrival.visitor.login:
-            await logins.end(arrival.visitor.login)
         principal = Principal(
             identity.login.name, groups=identity.login.groups, authenticator=provider.section
         )
-        cookie, _ = await logins.create(principal, identity.subject, identity.session)
+        try:
+            cookie, _ = await logins.create(principal, identity.subject, identity.session)
+        except AccessDenied as error:
+            raise PortalError(error.status_code, TOO_MANY_LOGINS, (*error.fields, *gone)) from None
+        if arrival.visitor.login:
+            await logins.end(arrival.visitor.login)
         self._log.info(
             "{provider}/{name} has logged in on the portal from {client}",
             provider=provider.name,
