@@ -33,6 +33,7 @@ from tests.support.websocket_peers import Client
 from tests.viewer.test_viewer import View as ConsoleView
 
 RFB = b"RFB 003.008\n"
+GOES_ON_WITHIN = 5.0
 RULES = (
     "[access users]\nwho = staff/alice, sso/carol\nwhat = folder:/Prod/*\nmay = open\n\n"
     "[access operators]\nwho = staff/root\nwhat = vsphere:dc1\nmay = open, power, disconnect\n\n"
@@ -241,15 +242,20 @@ def test_a_console_in_the_browser_goes_on_at_another_host(scene: PortalScene) ->
         for key in "hi":
             console.key(key, f"Key{key.upper()}")
         until(lambda: console.has_typed("hi"), "the typed text is in the picture")
-        home = scene.vcenter.machine("web-01")["host"]
-        (away,) = set(scene.vcenter.state()["hosts"]) - {home}
-        moved = time.monotonic()
-        scene.vcenter.control("PATCH", "/machines/web-01", host=away)
-        until(lambda: scene.vcenter.state()["hosts"][away]["consoles"] == 1, "it goes on", 15.0)
-        console.state("open")
-        print(
-            f"the console went on after {time.monotonic() - moved:.1f} s; a quiet machine needs less than 5 s"
-        )
+
+        def move() -> float:
+            """Move the machine to the other host, and return the seconds until the console has gone on."""
+            (away,) = set(scene.vcenter.state()["hosts"]) - {scene.vcenter.machine("web-01")["host"]}
+            begin = time.monotonic()
+            scene.vcenter.control("PATCH", "/machines/web-01", host=away)
+            until(lambda: scene.vcenter.state()["hosts"][away]["consoles"] == 1, "it goes on", 15.0)
+            console.state("open")
+            return time.monotonic() - begin
+
+        taken = [move()]
+        while min(taken) >= GOES_ON_WITHIN and len(taken) < 3:  # other programs may have had the processor
+            taken.append(move())
+        assert min(taken) < GOES_ON_WITHIN, taken
         until(lambda: console.has_typed("hi"), "the picture of the machine is there again")
         scene.vcenter.control("PATCH", "/machines/web-01", max_consoles=1)
         full = ConsoleView(chromium.open(href))

@@ -193,10 +193,18 @@ def test_a_lost_console_comes_back_and_a_refused_one_says_why(show: Any, host: s
     until(lambda: host.stats()["consoles"] == 0, "the console is closed on the host, too")
     view.click("again")
     view.state("open")
+    view.page.evaluate("shown._rfb.dispatchEvent(new CustomEvent('credentialsrequired'))")
+    view.state("closed")
+    assert view.text("sentence") == "The host asks for a password, which is not supported."
 
     ended = show("?fault=close&seconds=0.2&code=1008&reason=login%20ended")
     ended.wait("!document.getElementById('again').hidden && !document.getElementById('notice').hidden")
     assert ended.text("sentence") == "A rule of the proxy ended the console. The reason given: login ended"
+    slow = show("?fault=delay&seconds=60")
+    slow.state("connecting")
+    slow.click("close")
+    slow.state("closed")
+    assert slow.text("sentence") == "You closed the console."
     refused = show("?fault=refuse&status=409")
     refused.state("closed")
     assert refused.text("sentence") == "The machine is powered off."

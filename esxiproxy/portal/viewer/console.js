@@ -59,10 +59,7 @@ export class Console extends EventTarget {
 
   /** Close the console; it stays closed. */
   close() {
-    clearTimeout(this._timer);
-    this._current = null;
-    this._release();
-    this._show(State.ENDED, "You closed the console.");
+    this._end("You closed the console.");
   }
 
   /** Send a key with its scan code, if the console is open. */
@@ -112,6 +109,8 @@ export class Console extends EventTarget {
       this._show(State.OPEN, "");
       this.focus();
     });
+    // ESXi asks for no password, and noVNC would wait for one without end.
+    rfb.addEventListener("credentialsrequired", () => this._end("The host asks for a password, which is not supported."));
     rfb.addEventListener("clipboard", (event) => this._tell("clipboard", event.detail.text));
     this._rfb = rfb;
     socket.addEventListener("message", (event) => (this.bytes += event.data.byteLength));
@@ -131,6 +130,13 @@ export class Console extends EventTarget {
     if (isFinal) this._show(State.ENDED, sentence);
     else if (!this.canOpen) this._show(State.ENDED, `${sentence} ${ONCE}`);
     else this._again(sentence);
+  }
+
+  _end(sentence) {
+    clearTimeout(this._timer);
+    this._current = null;
+    this._release();
+    this._show(State.ENDED, sentence);
   }
 
   async _refused() {

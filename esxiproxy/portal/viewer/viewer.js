@@ -37,7 +37,8 @@ export function showConsole(RFB, { machine, url, explain, resize, probe, used = 
     find("sentence").textContent = sentence;
     find("next").textContent = isOver ? "" : "The page connects again by itself.";
     find("again").hidden = !isOver || !console_.canOpen;
-    for (const id of ["ctrl-alt-del", "type", "close"]) find(id).disabled = state !== State.OPEN;
+    for (const id of ["ctrl-alt-del", "type"]) find(id).disabled = state !== State.OPEN;
+    find("close").disabled = isOver;
     if (isOver) (console_.canOpen ? find("again") : find("back")).focus();
   });
   console_.addEventListener("leave", () => find("ctrl-alt-del").focus());
