@@ -18,7 +18,6 @@ from esxiproxy.sim.vcenter.options import VCenterOptions
 from esxiproxy.sim.vcenter.soap import Ref, Since, Structure, structure
 
 COOKIE: Final = "vmware_soap_session"
-REST_FIELD: Final = "vmware-api-session-id"
 
 
 @dataclass(slots=True, eq=False)
