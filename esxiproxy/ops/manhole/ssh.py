@@ -68,7 +68,8 @@ class KeyChecker(SSHPublicKeyChecker):
     _log = Logger()
 
     def requestAvatarId(self, credentials: Any) -> Deferred[bytes]:
-        return super().requestAvatarId(credentials).addCallback(self._admitted, credentials)
+        checking: Deferred[bytes] = super().requestAvatarId(credentials)
+        return checking.addCallback(self._admitted, credentials)
 
     def _admitted(self, user: bytes, credentials: Any) -> bytes:
         who = f"{user.decode('utf-8', 'replace')!r} with key {fingerprint(Key.fromString(credentials.blob))}"
