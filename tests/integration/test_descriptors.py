@@ -226,8 +226,8 @@ def test_in_a_rush_each_admitted_session_is_dialled(name: str, scene: CrowdedSce
 def test_repeated_overload_leaks_nothing(scene: CrowdedScene) -> None:
     """Repeated overload leaks nothing."""
     rounds: list[Callable[[], object]] = [scene.fill, scene.connect_until_paused, scene.fill]
-    for siege in rounds:
-        siege()
+    for overload in rounds:
+        overload()
         scene.leave()
         scene.recovered()
     assert scene.is_idle()

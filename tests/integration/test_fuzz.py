@@ -201,7 +201,7 @@ def test_random_frames_pass_unchanged(name: str, seed: int, scene: FuzzScene) ->
         print(f"the end: {side} {end.__name__}", *parties, sep="\n")
         before = [party.pongs for party in parties]
         for party in parties:
-            party.hurry()
+            party.skip_pauses()
             party.ping(QUIET)
         run(parties, lambda: client.is_done() and upstream.is_done(), "the last pongs", PATIENCE)
         assert [party.pongs for party in parties] == [count + QUIET for count in before]
@@ -242,7 +242,7 @@ def test_nothing_stays_of_a_session_that_ends_in_full_flow(name: str, seed: int,
         first, other = parties if side == "client" else parties[::-1]
         for party in parties:
             party.may_end = True
-            party.hurry()
+            party.skip_pauses()
         in_the_middle(end, rng, first)
         other.dead = rng.random() < 0.3
         first.dead = rng.random() < 0.3 and first.is_written()

@@ -99,7 +99,7 @@ class Logins:
         """Open the page of a port as a user who has logged in at the proxy."""
         page = self.chromium.open("about:blank")
         if login == "basic":
-            for listener in ("basic", "any-basic"):  # in the stead of the browser's dialog
+            for listener in ("basic", "any-basic"):  # instead of the browser's dialog
                 at = f"127.0.0.1:{self.proxy.ports[listener]}/"
                 page.call("Page.navigate", url=f"http://alice:{PASSWORD}@{at}")
                 self.wait(page, f"http://{at}")
