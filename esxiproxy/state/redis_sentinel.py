@@ -58,7 +58,7 @@ class Sentinels:
         self._believed = self._places[0]
         self._current: Callable[[], Place | None] = lambda: None
         self._moved: Callable[[Place], None] = lambda place: None
-        self._watch = LoopingCall(self._look)
+        self._watch = LoopingCall(self._check)
         self._watch.clock = clock
         self._is_unavailable = False
 
@@ -147,10 +147,10 @@ class Sentinels:
         except (TypeError, ValueError, AttributeError):
             raise StateUnavailable("does not answer as a Sentinel does: it may be a Redis server") from None
 
-    def _look(self) -> Deferred[None]:
-        return Deferred.fromCoroutine(self._look_guarded())
+    def _check(self) -> Deferred[None]:
+        return Deferred.fromCoroutine(self._check_primary())
 
-    async def _look_guarded(self) -> None:
+    async def _check_primary(self) -> None:
         before = self._current()
         if before is None:
             return

@@ -70,7 +70,7 @@ class PortalProxy(Proxy):
         return fields["Set-Cookie"].partition(";")[0]
 
     def opening(self, path: str, cookie: str = "") -> tuple[int, Client]:
-        """The status of an opening handshake, and its client."""
+        """Return the status of an opening handshake, and its client."""
         client = Client(self.ports["people"], timeout=25)
         client.send_opening(path, ["binary"], [("Cookie", cookie)] if cookie else [])
         return client.recv_head().status, client

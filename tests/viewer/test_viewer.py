@@ -1,4 +1,4 @@
-"""The viewer in Chromium: what is typed is to be read in the picture, and a lost console comes back."""
+"""The viewer in Chromium: typed text appears in the picture, and a lost console is opened again."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def chromium() -> Iterator[Chromium]:
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    """The viewer's files with a start of the test's own; yields the port."""
+    """Serve the viewer's files with a start script of the test, and yield the port."""
     try:
         viewer_library.fetch()
         fetch(FOLDER, [AXE])

@@ -17,7 +17,7 @@ SYSTEM = Identity()
 
 
 def failure(web, url, **how):
-    """The text of the error of a request, which has no part of the URL's path or query."""
+    """Return the text of the error of a request, which has no part of the URL's path or query."""
     with pytest.raises(ServiceUnavailable) as caught:
         web.get(url, **how)
     assert SECRET not in str(caught.value)
