@@ -95,7 +95,7 @@ def drained(program: Program, client: Client) -> int:
         pass
     client.recv_eof()
     assert program._process is not None
-    return program._process.wait(8)
+    return program._process.wait(20)
 
 
 def test_a_router_of_ones_own(host: Host) -> None:

@@ -75,7 +75,7 @@ def test_ctrl_c_ends_the_programs_of_a_run_in_the_background() -> None:
 def test_a_test_that_hangs_is_ended_and_named(tmp_path: Path, pytestconfig: pytest.Config) -> None:
     assert float(pytestconfig.getini("timeout")) > 0
     hangs = "import threading\n\ndef test_for_ever():\n    threading.Event().wait()\n"
-    said = run(tmp_path, hangs + "\ndef test_next():\n    pass\n", "-o", "timeout=0.2")
+    said = run(tmp_path, hangs + "\ndef test_next():\n    pass\n", "-o", "timeout=1")
     assert "FAILED test_it.py::test_for_ever - Failed: Timeout" in said, said
     assert "1 failed, 1 passed" in said
 

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import re
+import secrets
 import shutil
 import socket
 import subprocess
@@ -68,12 +69,21 @@ def environment(**variables: str) -> dict[str, str]:
 
 
 def free_ports(count: int) -> list[int]:
-    """Return so many different free ports on 127.0.0.1."""
+    """Return as many different ports on 127.0.0.1 that nobody has right now.
+
+    They are none that the kernel chooses: those may be another socket's before the program of the test binds
+    them, and a client that connects to one that nobody has may be connected to itself.
+    """
+    first, last = map(int, Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split())
+    others = [*range(11_000, first), *range(last + 1, 65_536)] or range(11_000, 65_536)
+    found: list[int] = []
     with contextlib.ExitStack() as stack:
-        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [probe.getsockname()[1] for probe in probes]
+        while len(found) < count:
+            probe = stack.enter_context(socket.socket())
+            with contextlib.suppress(OSError):
+                probe.bind(("127.0.0.1", secrets.choice(others)))
+                found.append(probe.getsockname()[1])
+    return found
 
 
 def free_port() -> int:

@@ -180,7 +180,7 @@ def test_physical_keys_menus_and_a_typed_text(show: Any, tmp_path: Path) -> None
 
 
 def test_a_lost_console_comes_back_and_a_refused_one_says_why(show: Any, host: sim_program.Host) -> None:
-    view = show("?fault=drop&seconds=0.5", "?fault=close&seconds=0.5&code=1001", "")
+    view = show("?fault=drop&seconds=2", "?fault=close&seconds=2&code=1001", "")
     view.state("open")
     view.wait("states.filter(([state]) => state === 'open').length === 3")
     lost = [sentence for state, sentence in view.page.evaluate("states") if state == "waiting"]
