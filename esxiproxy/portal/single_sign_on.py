@@ -46,7 +46,7 @@ class SingleSignOn:
             raise PortalError(405, "this path takes GET", ((b"Allow", b"GET, HEAD"),))
         if (found := _BEGIN.fullmatch(arrival.path)) is not None:
             return await self._begin(arrival, found[1])
-        return await self._came_back(arrival)
+        return await self._finish(arrival)
 
     async def _begin(self, arrival: PortalArrival, name: str) -> PortalAnswer:
         provider = _provider(arrival, name)
@@ -56,7 +56,7 @@ class SingleSignOn:
         value = f"{secret}.{name}.{wanted.decode('ascii')}"
         return PortalAnswer.redirect(url, (set_cookie(ATTEMPT_COOKIE, value),))
 
-    async def _came_back(self, arrival: PortalArrival) -> PortalAnswer:
+    async def _finish(self, arrival: PortalArrival) -> PortalAnswer:
         parameters = arrival.parameters()
         found = _ATTEMPT.fullmatch(arrival.cookie(ATTEMPT_COOKIE) or "")
         gone = (delete_cookie(ATTEMPT_COOKIE),)

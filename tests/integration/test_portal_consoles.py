@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import os
@@ -69,7 +70,7 @@ class PortalProxy(Proxy):
         return fields["Set-Cookie"].partition(";")[0]
 
     def opening(self, path: str, cookie: str = "") -> tuple[int, Client]:
-        """The status of an opening handshake, and its client."""
+        """Return the status of an opening handshake, and its client."""
         client = Client(self.ports["people"], timeout=25)
         client.send_opening(path, ["binary"], [("Cookie", cookie)] if cookie else [])
         return client.recv_head().status, client
@@ -100,6 +101,9 @@ def hashed(password: str) -> str:
 
 @pytest.fixture(scope="module")
 def scene() -> Iterator[PortalScene]:
+    for fetch in (page_library.fetch, viewer_library.fetch):  # a proxy reads the files when it starts
+        with contextlib.suppress(FetchError):
+            fetch()
     vcenter = vcenter_program.start("--machines", "12", "--hosts", "2", "--task-time", "0")
     text = (
         f"[vsphere dc1]\nurl = {vcenter.url}\nuser = {vcenter.user}\npassword_file = vc.password\n"
@@ -218,11 +222,8 @@ class NoRedirect(urllib.request.HTTPRedirectHandler):
 
 
 def test_a_console_in_the_browser_goes_on_at_another_host(scene: PortalScene) -> None:
-    for fetch in (page_library.fetch, viewer_library.fetch):
-        try:
-            fetch()
-        except FetchError:
-            need("htm", "npm, and a way to its registry")
+    if page_library.missing() or viewer_library.missing():
+        need("@novnc/novnc", "npm, and a way to its registry")
     with Chromium() as chromium:
         view = View(chromium.open("about:blank"), scene.proxy)
         view.page.call("Page.navigate", url=scene.proxy.url)

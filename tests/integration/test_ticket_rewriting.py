@@ -34,7 +34,7 @@ PUBLIC_URL = "https://consoles.example.com"
 def rewriting(
     name: str, certificate: Certificate, public_url: str = PUBLIC_URL, allow: str = "127.0.0.0/8"
 ) -> str:
-    """The section of a listener that rewrites tickets."""
+    """Return the section of a listener that rewrites tickets."""
     return config.listener(
         name,
         "vcenter",
@@ -48,7 +48,7 @@ def rewriting(
 
 
 def in_front_of(port: int, *listeners: str, **keys: Any) -> str:
-    """The configuration of a proxy with these listeners in front of the vCenter at a port."""
+    """Return the configuration of a proxy with these listeners in front of the vCenter at a port."""
     return config.ini(
         *listeners,
         config.upstream(f"wss://127.0.0.1:{port}", "vcenter", verify="none"),

@@ -201,7 +201,7 @@ def test_favourites_are_bounded():
 
 def test_a_failure_of_vcenter_has_its_status_and_sentence(portal):
     class PoweredOff(SessionError):
-        """It is off."""
+        """The machine is powered off."""
 
         status, retry_after = 503, 7
 

@@ -165,7 +165,7 @@ def test_the_pem_in_a_ticket_is_the_hosts_certificate() -> None:
 
 
 def test_the_faults_of_a_ticket(client: Client) -> None:
-    """Powered off, host not connected, unknown type; the cap of a machine counts its open consoles."""
+    """The machine is off, has too many consoles, or is on a lost host, or the type is unknown."""
     with pytest.raises(FaultAnswer) as refused:
         client.on("old-erp", "AcquireTicket", TICKET)
     assert refused.value.fields == {"requestedState": "poweredOn", "existingState": "poweredOff"}

@@ -1,4 +1,4 @@
-"""The keyboard of the viewer: what operating systems and browsers make of keys, and what the guest gets."""
+"""The keyboard of the viewer: key events of operating systems and browsers, and the keys of the guest."""
 
 from __future__ import annotations
 

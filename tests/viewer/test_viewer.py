@@ -1,4 +1,4 @@
-"""The viewer in Chromium: what is typed is to be read in the picture, and a lost console comes back."""
+"""The viewer in Chromium: typed text appears in the picture, and a lost console is opened again."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def chromium() -> Iterator[Chromium]:
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    """The viewer's files with a start of the test's own; yields the port."""
+    """Serve the viewer's files with a start script of the test, and yield the port."""
     try:
         viewer_library.fetch()
         fetch(FOLDER, [AXE])
@@ -180,7 +180,7 @@ def test_physical_keys_menus_and_a_typed_text(show: Any, tmp_path: Path) -> None
 
 
 def test_a_lost_console_comes_back_and_a_refused_one_says_why(show: Any, host: sim_program.Host) -> None:
-    view = show("?fault=drop&seconds=0.5", "?fault=close&seconds=0.5&code=1001", "")
+    view = show("?fault=drop&seconds=2", "?fault=close&seconds=2&code=1001", "")
     view.state("open")
     view.wait("states.filter(([state]) => state === 'open').length === 3")
     lost = [sentence for state, sentence in view.page.evaluate("states") if state == "waiting"]

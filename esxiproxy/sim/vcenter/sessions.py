@@ -19,7 +19,6 @@ from esxiproxy.sim.vcenter.options import VCenterOptions
 from esxiproxy.sim.vcenter.soap import Ref, Since, Structure, structure
 
 COOKIE: Final = "vmware_soap_session"
-REST_FIELD: Final = "vmware-api-session-id"
 CLONE_LIFETIME: Final = 300.0
 """Seconds for which a ticket makes another session of the same user."""
 _CLONE_PREFIX: Final = "cst-VCT-"
