@@ -135,3 +135,13 @@ def ended(process):
 def disk_full(*_arguments):
     """Fail as a call does that needs room on a full disk."""
     raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def failed(number, observer, error, route=None):
+    session = new_session(number)
+    if route is not None:
+        session.authenticated(Principal("alice"))
+        session.routed(route)
+    session.status = error.status_code
+    session.failed(error)
+    observer.closed(session.record())
