@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import os
+import signal
 import subprocess
 import sys
 from collections import Counter
@@ -145,3 +147,9 @@ def failed(number, observer, error, route=None):
     session.status = error.status_code
     session.failed(error)
     observer.closed(session.record())
+
+
+def kill(process):
+    """Kill a process, and wait for its end."""
+    os.kill(process.pid, signal.SIGKILL)
+    assert ended(process) == -signal.SIGKILL
