@@ -20,7 +20,7 @@ FILES = [path for folder in ("tests", "bench") for path in sorted((ROOT / folder
 
 
 def popens(path: Path) -> list[ast.Call]:
-    """Every call of `subprocess.Popen` in a file."""
+    """Return every call of `subprocess.Popen` in a file."""
     calls = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
     return [call for call in calls if ast.unparse(call.func) in ("subprocess.Popen", "Popen")]
 
@@ -38,7 +38,7 @@ def test_every_child_of_a_test_is_given_its_environment() -> None:
 
 
 def test_a_child_writes_its_lines_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a descriptor that is a terminal, and whatever this process's environment says."""
+    """The child has no terminal, and this process's environment does not matter."""
     monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
     code = "import sys; print('ready'); sys.stdin.readline()"
     with subprocess.Popen(
@@ -130,7 +130,7 @@ def test_the_advice_has_every_package_that_is_missing(reasons: list[str], wanted
 
 
 def test_the_end_of_a_run_names_missing_packages(tmp_path: Path) -> None:
-    """With the conftest of this suite, whose programs cannot be found."""
+    """The run has the conftest of this suite, and its programs cannot be found."""
     test = (
         "from tests.support.programs import need\n\n"
         "def test_one():\n    need('no-such-program', 'no-such-package')\n"

@@ -60,6 +60,7 @@ class EventStream(WindowEvents):
         """Return the events for what has changed.  Raises StateUnavailable."""
         rows = await self._view.read()
         status = {**await self._live.status(), **self._actor}
+        await self._live.turns.take()  # all streams get the rows at the same moment
         found = window(rows, self._view.texts, self._request)
         return self.status_event(status) + self.window_event(found, self._live.time_of_day(), view=self._name)
 

@@ -16,6 +16,7 @@ from esxiproxy.admin.audit import MAX_REFUSALS
 from esxiproxy.admin.call import ApiError
 from esxiproxy.admin.connections import REQUEST_TIMEOUT
 from esxiproxy.admin.factory import MAX_CONNECTIONS, AdminFactory
+from esxiproxy.admin.fresh_values import MAX_WAITING
 from esxiproxy.admin.openapi.document import document
 from esxiproxy.admin.openapi.operations import OPERATIONS, Role
 from esxiproxy.admin.requests import MAX_BODY
@@ -358,10 +359,42 @@ def test_a_body_without_end_is_cut_off():
 
 
 def test_the_number_of_connections_is_limited():
+    """Clients that send nothing give way to others: an orchestrator ends a proxy that it cannot ask."""
     address = AdminAddress("probe")
+    transports = []
     for _ in range(MAX_CONNECTIONS):
-        address.connect()
+        transports.append(address.connect()[1])
+        address.clock.advance(0.01)
+    answer = address.request("GET", "/healthz")
+    assert (answer.status, answer.body) == (200, b"alive\n")
+    assert [transport.disconnected for transport in transports] == [True] + [False] * (MAX_CONNECTIONS - 1)
+    assert len(address.factory.protocols) == MAX_CONNECTIONS
+
+
+def test_a_connection_with_a_request_in_progress_gives_way_to_none():
+    address = AdminAddress("socket")
+    address.calls.answers["status"] = Deferred
+    transports = []
+    for _ in range(MAX_CONNECTIONS):
+        protocol, transport = address.connect()
+        protocol.dataReceived(b"GET /api/v1/status HTTP/1.1\r\nHost: a\r\n\r\n")
+        transports.append(transport)
     assert address.factory.buildProtocol(None) is None
+    assert not any(transport.disconnected for transport in transports)
+
+
+def test_probes_that_hang_leave_room_for_the_others():
+    """The state hangs, and any number of clients asks whether the proxy is ready."""
+    address = AdminAddress("probe")
+    address.control.unready = Deferred
+    answers = []
+    for _ in range(2 * MAX_CONNECTIONS):
+        protocol, transport = address.connect()
+        protocol.dataReceived(b"GET /readyz HTTP/1.1\r\nHost: a\r\n\r\n")
+        answers.append(transport)
+    assert sum(not transport.value() for transport in answers) == MAX_WAITING
+    assert all(parse(transport.value()).status == 503 for transport in answers if transport.value())
+    assert address.request("GET", "/healthz").status == 200
 
 
 # --- probes and files
@@ -384,6 +417,26 @@ def test_probes_say_why_not():
     answer = address.request("GET", "/readyz")
     assert (answer.status, answer.body) == (503, b"the proxy is drained\n")
     assert address.request("GET", "/healthz").status == 503
+
+
+def test_probes_at_the_same_time_read_the_state_once():
+    address, reads = AdminAddress("probe"), []
+
+    def unready():
+        reads.append(Deferred())
+        return reads[-1]
+
+    address.control.unready = unready
+    connections = [address.connect() for _ in range(50)]
+    for protocol, _ in connections:
+        protocol.dataReceived(b"GET /readyz HTTP/1.1\r\nHost: a\r\n\r\n")
+    assert len(reads) == 1
+    reads[0].callback([])
+    address.clock.advance(0)
+    assert len(reads) == 2, "for the probes that have come since the first read began"
+    reads[1].callback(["the proxy is drained"])
+    statuses = [parse(transport.value()).status for _, transport in connections]
+    assert statuses == [200] + [503] * 49
 
 
 @pytest.mark.parametrize("path", ["/", "/index.html", f"{BASE}/status", f"{BASE}/openapi.json", "/metrics/x"])

@@ -32,7 +32,7 @@ RUN = (
 
 @pytest.fixture(scope="module")
 def axe() -> str:
-    """The source of axe-core, fetched once."""
+    """Return the source of axe-core, fetched once."""
     try:
         fetch(FOLDER, [AXE])
     except FetchError:

@@ -1,4 +1,4 @@
-"""Actions of the page: what they ask, what they send, and who sees them."""
+"""Actions of the page: their questions, their requests, and the users who see them."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ BEGIN, END, CLEAR = "\x1b[?1049h\x1b[?25l", "\x1b[?1049l\x1b[?25h", "\x1b[H\x1b[
 
 @pytest.fixture(autouse=True)
 def answers(admin: RunningAdmin) -> None:
-    """Answers with long names, of many consoles."""
+    """Return answers with long names, of many consoles."""
     many = [
         rows.session(
             number, principal="maximiliane.von.hohenstein@example.com", client="[2001:db8::17]:50000"
@@ -69,7 +69,7 @@ def screens(text: str) -> list[list[str]]:
 
 
 def test_top_fills_the_terminal_and_no_more(admin: RunningAdmin) -> None:
-    """It asks for the rows that it shows, and leaves the last screen in the terminal at its end."""
+    """The command asks for the rows that it shows, and leaves its last screen in the terminal."""
     arguments = ("top", "--interval", "0.2", "--count", "3", "--socket", admin.path)
     with OnTerminal(*arguments, width=80, height=24) as terminal:
         assert terminal.ended() == 0
@@ -125,7 +125,7 @@ def test_ctrl_c_just_before_the_wait_of_top_ends_it(monkeypatch: pytest.MonkeyPa
 
 
 def test_top_survives_a_proxy_that_is_away_for_a_while(admin: RunningAdmin) -> None:
-    """As in a restart.  The reason stands where the first line was, and the rest stays."""
+    """The first line shows the reason meanwhile, and the rest of the screen stays."""
     with OnTerminal("top", "--interval", "0.2", "--socket", admin.path) as terminal:
         terminal.shows("0000000000000001")
         admin.answers["status"] = ApiError(503, "the state cannot be reached")

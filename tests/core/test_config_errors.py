@@ -420,7 +420,7 @@ def test_a_file_that_cannot_be_read_is_a_problem(folder, path, text):
 
 
 def test_a_listener_on_another_address_than_the_upstreams_is_no_loop(folder):
-    """Nor is another port, and port 0 is nobody's."""
+    """Another port is no loop either, and port 0 is a free one."""
     for listen in ("192.0.2.1:80", "127.0.0.1:81", "127.0.0.1:0", "unix:x", "[::1]:80"):
         read(A.replace(":80", listen) + U.replace("192.0.2.10", "127.0.0.1"))
 

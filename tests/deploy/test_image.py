@@ -45,7 +45,7 @@ def copy_context(folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def prefix(dockerfile: Dockerfile, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder that the second stage copies, made by the steps of the first one."""
+    """Run the steps of the first stage, and return the folder that the second one copies."""
     need("gcc", "gcc")
     folder = tmp_path_factory.mktemp("build")
     prefix, source, path = folder / "esxiproxy", folder / "src", folder / "bin"

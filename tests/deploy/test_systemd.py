@@ -22,7 +22,7 @@ SYSTEMD_PAGE = (ROOT / "docs/systemd.md").read_text(encoding="utf-8")
 
 @pytest.fixture
 def units(tmp_path):
-    """The units with the programs of this environment in them: systemd looks whether they are there."""
+    """Write the units with programs of this environment, because systemd checks that they exist."""
     folder = tmp_path / "units"
     folder.mkdir()
     for file in UNITS.glob("esxiproxy.*"):

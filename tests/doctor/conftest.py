@@ -22,13 +22,13 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 
 @pytest.fixture(scope="session")
 def good(authority: Authority) -> Certificate:
-    """For localhost, 127.0.0.1 and ::1."""
+    """Create a certificate for localhost, 127.0.0.1 and ::1."""
     return authority.server("good")
 
 
 @pytest.fixture
 def upstream() -> Iterator[Callable[..., ScriptedUpstream]]:
-    """Starts servers that a script drives; they end with the test."""
+    """Return a function that starts a scripted server, which ends with the test."""
     running: list[ScriptedUpstream] = []
 
     def begin(script: Script, certificate: Certificate | None = None) -> ScriptedUpstream:
@@ -42,7 +42,7 @@ def upstream() -> Iterator[Callable[..., ScriptedUpstream]]:
 
 @pytest.fixture(scope="package")
 def host() -> Iterator[Host]:
-    """One simulated host that answers pings."""
+    """Run a simulated host that answers pings."""
     running = start("--answer-pings")
     yield running
     assert stop(running) == 0

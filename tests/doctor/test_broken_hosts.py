@@ -1,4 +1,4 @@
-"""Every broken host is named: what is wrong, in a sentence, and the exit status of the step that fails."""
+"""Every broken host gets a sentence about its fault, and the exit status of the step that fails."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def chooses(subprotocol: str) -> Script:
 
 
 def closes(connection: Connection) -> None:
-    """A Close right after the 101."""
+    """Send a Close right after the 101."""
     connection.read_request()
     connection.accept()
     connection.send_frame(CLOSE, (1011).to_bytes(2, "big") + f"no more of {SECRET}".encode())
@@ -214,7 +214,7 @@ def says_400(connection: Connection) -> None:
 
 @pytest.mark.parametrize("to_tls", [says_400, mute, leave])
 def test_plain_http_on_the_tls_port(upstream: StartUpstream, to_tls: Script) -> None:
-    """12, whether the host answers the ClientHello in HTTP, or waits, or leaves: a plain request tells."""
+    """The host answers the ClientHello in HTTP, waits or leaves. A plain request shows the reason."""
 
     def script(connection: Connection) -> None:
         (refuse("404 Not Found") if connection.number else to_tls)(connection)
@@ -244,7 +244,7 @@ def test_silence_on_the_tls_port(upstream: StartUpstream) -> None:
 
 
 def test_tls_on_the_plain_port(upstream: StartUpstream, good: Certificate) -> None:
-    """13: what came back is a TLS alert."""
+    """The status is 13, because the answer is a TLS alert."""
     outcome = examine(http(upstream(silent, good).port), timeout=LONG)
     assert outcome.status == 13
     assert "expects TLS, and the URL has ws://: use wss://" in outcome.sentence
@@ -253,7 +253,7 @@ def test_tls_on_the_plain_port(upstream: StartUpstream, good: Certificate) -> No
 def refused_certificate(
     upstream: StartUpstream, certificate: Certificate | Odd, *options: str, host: str = "127.0.0.1"
 ) -> str:
-    """The sentence on this certificate; the request has not been sent."""
+    """Return the sentence on this certificate, and check that the request was not sent."""
     server = upstream(silent, certificate)
     outcome = examine(https(server.port, host), *options, timeout=LONG)
     assert outcome.status == 12
@@ -327,7 +327,7 @@ def test_a_wrong_pin(upstream: StartUpstream, good: Certificate) -> None:
 
 
 def test_everything_that_is_wrong_with_a_certificate(upstream: StartUpstream, tmp_path: Path) -> None:
-    """One sentence names all of it."""
+    """One sentence names all problems."""
     bad = self_signed(tmp_path, names=["esxi7.example"], addresses=[], not_before=-9 * DAY, not_after=-DAY)
     sentence = refused_certificate(upstream, bad)
     for words in ("has expired on", "is signed by itself", "is for another name"):
@@ -383,7 +383,7 @@ def test_a_client_certificate_is_wanted(
 
 
 def test_a_body_and_fields_without_secrets(upstream: StartUpstream) -> None:
-    """What repeats the ticket, a cookie, and what a terminal would obey: none of it gets through."""
+    """The answer has the ticket, a cookie and terminal commands, and none of them is printed."""
     page = f"\x1b[2Jno ticket {SECRET} here".encode()
     fields = [("Set-Cookie", "vmware_soap_session=abcdef"), ("X-Seen", SECRET)]
     outcome = examine(http(upstream(refuse("403 Forbidden", page, fields)).port))

@@ -34,7 +34,7 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="takes on the permissi
 
 @pytest.fixture
 def open_folder() -> Iterator[Path]:
-    """A folder that every user reaches, unlike those of pytest."""
+    """Create a folder that every user can enter, unlike those of pytest."""
     with tempfile.TemporaryDirectory(prefix="doctor-", dir="/tmp") as name:
         Path(name).chmod(0o755)
         yield Path(name)
@@ -46,7 +46,7 @@ def nobody() -> Account:
 
 
 def files_in(folder: Path) -> str:
-    """A configuration with a file of every kind, whose permissions are right."""
+    """Return a configuration with a file of every kind, whose permissions are right."""
     tls = Authority(folder).server("tls")
     tls.key_path.chmod(0o600)
     (folder / "users").write_text("alice:$apr1$aaaaaaaa$bbbbbbbbbbbbbbbbbbbbb.\n")
@@ -113,7 +113,7 @@ CHANGES: list[tuple[str, str, int, str, str]] = [
 def test_what_others_can_do_is_a_warning(
     open_folder: Path, file: str, mode: int, key: str, words: str
 ) -> None:
-    """One finding, with the path and the command that corrects it."""
+    """The finding has the path and the command that corrects it."""
     text = files_in(open_folder)
     (open_folder / file).chmod(mode)
     (found,) = findings(open_folder, Account.current(), text)
@@ -123,7 +123,7 @@ def test_what_others_can_do_is_a_warning(
 
 
 def test_a_file_in_a_closed_folder_is_not_exposed(open_folder: Path) -> None:
-    """Nobody else reaches /etc/esxiproxy with mode 0750, whatever the modes of its files are."""
+    """Other users cannot enter /etc/esxiproxy with mode 0750, so the modes of its files do not matter."""
     text = files_in(open_folder)
     (open_folder / "tls.key").chmod(0o644)
     (open_folder / "hosts.csv").chmod(0o666)
@@ -132,7 +132,7 @@ def test_a_file_in_a_closed_folder_is_not_exposed(open_folder: Path) -> None:
 
 
 def linked_key(folder: Path) -> str:
-    """A configuration whose private key is a link into a closed folder, as those of certbot are."""
+    """Return a configuration whose private key is a link into a closed folder, as those of certbot are."""
     text = files_in(folder)
     (folder / "archive").mkdir(mode=0o700)
     (folder / "tls.key").rename(folder / "archive/tls.key")
@@ -248,7 +248,7 @@ KEYS: list[tuple[str, str, str, bool]] = [
     ("name", "content", "expected"), [row[1:] for row in KEYS], ids=[row[0] for row in KEYS]
 )
 def test_a_file_is_secret_by_its_content(tmp_path: Path, name: str, content: str, expected: bool) -> None:
-    """A set of public keys may be read by everybody."""
+    """A set of public keys may be readable by all."""
     (tmp_path / name).write_text(content)
     assert holds_key(tmp_path / name) is expected
 
@@ -285,7 +285,7 @@ def test_the_files_in_a_folder_are_checked_each(open_folder: Path) -> None:
 
 
 def admin_in(folder: Path) -> str:
-    """A configuration whose [admin] names a file of every kind."""
+    """Return a configuration whose [admin] names a file of every kind."""
     tls = Authority(folder).server("tls")
     tls.key_path.chmod(0o600)
     (folder / "users").write_text("alice:$apr1$aaaaaaaa$bbbbbbbbbbbbbbbbbbbbb.\n")
@@ -330,7 +330,7 @@ def test_what_others_can_do_with_the_files_of_admin(
 
 @needs_root
 def test_files_of_admin_that_the_proxy_cannot_use(open_folder: Path, nobody: Account) -> None:
-    """Its socket is created in its folder; one that a proxy of root has left does not matter."""
+    """The socket is created in its folder. A socket that a proxy of root has left does not matter."""
     text = admin_in(open_folder)
     with socket.socket(socket.AF_UNIX) as left:
         left.bind(str(open_folder / "run/admin.sock"))

@@ -38,7 +38,7 @@ def mute(connection: Connection) -> None:
 
 @dataclass
 class Places:
-    """What a case may use: certificates, a folder, and servers that end with the test."""
+    """The fixtures of a case: certificates, a folder, and servers that end with the test."""
 
     start: StartUpstream
     authority: Authority
@@ -47,7 +47,7 @@ class Places:
     black_hole: int = 0
 
     def server(self, script: Script | None = None, certificate: Certificate | None = None) -> int:
-        """The port of a server, which answers 200 without a script."""
+        """Run a server, which answers 200 without a script, and return its port."""
         return self.start(script or refuse("200 OK"), certificate).port
 
     def leaf(self, **how: object) -> Certificate:
@@ -260,7 +260,7 @@ CASES: list[Case] = [
 def test_a_host(
     places: Places, section: Callable[[Places], str], verdict: str, words: str, days: range | None
 ) -> None:
-    """The verdict, the sentence and the days of one upstream; the exit status is 1 for an error."""
+    """The verdict, the sentence and the days of one upstream are right. The exit status is 1 for an error."""
     examined = examine(places.folder, section(places), timeout=0.5 if "0.5 s" in words else 5.0)
     row = examined.host
     assert (row["verdict"], row["name"], row["section"]) == (verdict, "esxi1", "upstream esxi1")
@@ -449,7 +449,7 @@ def test_five_hundred_hosts_are_checked_at_once(host: Host, tmp_path: Path) -> N
 
 
 def test_an_address_gets_a_few_connections_at_a_time(places: Places) -> None:
-    """However many names it has: a host that is asked by many names at once is not filled up."""
+    """Many names of one host do not fill the host's connections."""
     asking = AtOnce()
 
     def script(connection: Connection) -> None:

@@ -1,4 +1,4 @@
-"""Drains of a proxy, a listener, an upstream and a host: what they refuse, what goes on, and their end."""
+"""Drains of a proxy, a listener, an upstream and a host: refusals, continuing consoles, and their end."""
 
 import asyncio
 import json

@@ -127,11 +127,11 @@ number = iter(range(10**6))
 
 
 def ended(process):
-    """Wait for the end of a process that has been told to end; return its exit status."""
+    """Wait for the end of a process that was asked to end, and return its exit status."""
     process.communicate(timeout=60)
     return process.returncode
 
 
 def disk_full(*_arguments):
-    """Stand in for a call that needs room on a full disk."""
+    """Fail as a call does that needs room on a full disk."""
     raise OSError(errno.ENOSPC, "No space left on device")

@@ -473,6 +473,16 @@ def test_extra_families_are_computed_by_the_caller(shown):
     }
 
 
+def test_listeners_with_the_same_label_have_one_value():
+    """Prometheus takes no sample twice.  A listener may be called ``admin``, as the label of [admin] is."""
+    certificates = [("admin", 9.0), ("admin", 5.0), ("x" * 200 + "a", 7.0), ("x" * 200 + "b", 8.0)]
+    (family,) = certificate_expiry(CertificateExpiry(*each) for each in certificates)
+    assert [(sample.labels["listener"], sample.value) for sample in family.samples] == [
+        ("admin", 5.0),
+        ("x" * 128, 7.0),
+    ]
+
+
 def test_the_registry_is_not_the_global_one(observer):
     opened_session(1, observer)
     assert not [family for family in REGISTRY.collect() if family.name.startswith("esxiproxy")]

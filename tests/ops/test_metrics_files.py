@@ -73,7 +73,7 @@ def kill(process):
 
 
 def values_of(folder):
-    """The values that a merge must not change: all but those of gauges."""
+    """Return the values that a merge must not change: all but those of gauges."""
     return {
         name: value
         for name, value in samples(folder).items()
@@ -216,7 +216,7 @@ def merge_until(folder, at, after):
 
 
 def read(folder):
-    """All values of a folder, which is only read."""
+    """Return all values of a folder, which is only read."""
     return {
         (sample.name, *sorted(sample.labels.items())): sample.value
         for family in read_folder(folder)
@@ -236,7 +236,7 @@ def is_balanced(found):
 
 
 def without_ends(found):
-    """The values that a merge does not change."""
+    """Return the values that a merge does not change."""
     names = "esxiproxy_sessions_open", "esxiproxy_sessions_closed_total"
     return {key: value for key, value in found.items() if key[0] not in names}
 
@@ -343,7 +343,7 @@ def starting(folder, monkeypatch):
 
 @pytest.mark.usefixtures("starting")
 def test_a_process_that_starts_during_a_merge_gets_another_name(folder, monkeypatch):
-    """Its lock was free for a moment, so that it was taken for that of an ended process."""
+    """The lock was free for a moment, so the merge took its process for an ended one."""
     real, tried = fcntl.flock, []
 
     def flock(descriptor, how):

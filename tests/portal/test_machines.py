@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from twisted.internet.defer import Deferred
@@ -109,6 +110,49 @@ def test_a_right_is_needed_for_each_action(portal):
 
 
 @pytest.mark.parametrize(
+    ("right", "able"),
+    [
+        ("open", {"connections", "thumbnail", "resolution", "machine", "favourite"}),
+        ("power", {"power", "machine", "favourite"}),
+        ("disconnect", {"connections", "drop", "machine", "favourite"}),
+    ],
+)
+def test_a_machine_that_is_listed_answers_by_the_one_right_of_its_user(portal, right, able):
+    portal.catalogue._rights = lambda *_: [SimpleNamespace(value=right)]
+    assert len(names(portal.get("/api/machines"))) == 3
+    answers = {name: portal.get(one(1, name)) for name in ("connections", "thumbnail")}
+    answers |= {
+        name: portal.act(one(1, name), body)
+        for name, body in {
+            "power": {},
+            "drop": {"labels": ["7"]},
+            "resolution": {"width": 800, "height": 600},
+            "favourite": {"favourite": True},
+        }.items()
+    }
+    answers["machine"] = portal.get(one(1))
+    assert {name for name, answer in answers.items() if answer.status in (200, 202)} == able
+    assert {answer.status for name, answer in answers.items() if name not in able} == {403}
+    sentence = "no access rule gives this user the right"
+    assert all(sentence in answer.value["error"] for answer in answers.values() if answer.status == 403)
+    assert portal.act("/api/consoles", {"vm": uuid(1)}).status == (201 if right == "open" else 404)
+
+
+def test_two_vcenters_with_one_uuid_are_both_listed_and_asked_for_by_their_names():
+    both = Portal(machine(1))
+    both.service.inventories["DC2"] = FakeInventory(machine(1, vsphere="DC2"))
+    both.login()
+    found = both.get("/api/machines").value["machines"]
+    assert sorted(each["id"] for each in found) == [f"DC2/{uuid(1)}", f"dc1/{uuid(1)}"]
+    assert both.get(f"/api/find?vm={uuid(1)}").status == 409
+    for name in ("dc1", "DC2"):
+        wanted = f"{name}/{uuid(1).upper()}"
+        assert both.get(f"/api/find?vm={wanted}").value["vsphere"] == name
+        assert both.get(f"/api/machines/{wanted}").value["vsphere"] == name
+        assert both.act("/api/consoles", {"vm": wanted}).value["vm"] == f"{name}/{uuid(1)}"
+
+
+@pytest.mark.parametrize(
     ("rest", "body"),
     [
         ("drop", {}),
@@ -157,7 +201,7 @@ def test_favourites_are_bounded():
 
 def test_a_failure_of_vcenter_has_its_status_and_sentence(portal):
     class PoweredOff(SessionError):
-        """It is off."""
+        """The machine is powered off."""
 
         status, retry_after = 503, 7
 

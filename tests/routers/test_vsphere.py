@@ -71,14 +71,14 @@ class Scene:
         return NOW + self.clock.seconds()
 
     def start(self, target=BY_ID, principal=ALICE):
-        """The route, as soon as the fake clock has let the router have it."""
+        """Return the route once the fake clock has let the router have it."""
         return Deferred.fromCoroutine(self.router.route(request(target), principal))
 
     def route(self, target=BY_ID, principal=ALICE):
         return result(self.router.route(request(target), principal))
 
     def open(self, target=BY_ID, principal=ALICE):
-        """The final route."""
+        """Return the final route."""
         return result(self.route(target, principal).acquire())
 
     def log_in(self, login):

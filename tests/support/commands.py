@@ -81,7 +81,7 @@ class OnTerminal:
         os.close(self._terminal)
 
     def resize(self, width: int, height: int) -> None:
-        """Change the size of the terminal, of which the kernel tells the command."""
+        """Change the size of the terminal, which the kernel reports to the command."""
         self._set_size(width, height)
         self._process.send_signal(signal.SIGWINCH)
 

@@ -229,7 +229,7 @@ class Deferring:
 
 
 class Obedient(Deferring):
-    """A parser that defers nothing if it is told so."""
+    """A parser that can be told to defer nothing."""
 
     def SetReparseDeferralEnabled(self, enabled):
         self.__dict__["defers"] = enabled

@@ -17,12 +17,12 @@ SYSTEM = Identity()
 
 
 def failure(web, url, **how):
-    """The text of the error of a request, which has no part of the URL's path or query."""
+    """Return the text of the error of a request, which has no part of the URL's path or query."""
     return failure_of(web, web.client.request("GET", url, **how))
 
 
 def failure_of(web, asking):
-    """The text of the error of a request that was sent."""
+    """Return the text of the error of a request that was sent."""
     with pytest.raises(ServiceUnavailable) as caught:
         web.result(asking)
     assert SECRET not in str(caught.value)

@@ -1,4 +1,4 @@
-"""What the master and its workers decide, without a process."""
+"""Decisions of the master and its workers, without a process."""
 
 import fcntl
 import grp
@@ -360,7 +360,7 @@ class TestVersions:
         assert order.identity.run and order.identity.run != WorkerConfig.read(order.line()).identity.run
 
     def test_a_worker_of_an_earlier_version_gets_no_field_that_it_does_not_know(self):
-        """Its plan, which has no machine, shows the version."""
+        """The plan of such a worker, which has no machine, shows the version."""
         order, _ = WorkerConfig.for_worker(1, Plan(2, (), "", 30.0), LAUNCH, {}, 7, (8, 9))
         assert set(json.loads(order.line())) == EARLIER
 

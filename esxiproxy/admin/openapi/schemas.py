@@ -142,7 +142,10 @@ SCHEMAS: dict[str, Schema] = {
             "verify": text("How the certificate is verified."),
             "health": {"type": "string", "enum": ["up", "down", "unknown"]},
             "sessions": count("Open consoles."),
-            "limit": maybe(count("Value of max_connections, null if it is off.")),
+            "connections": maybe(
+                count("Connections of all machines to its addresses, null for a template and while unknown.")
+            ),
+            "limit": maybe(count("Value of max_connections for each address, null if it is off.")),
             "drained": flag("Whether it is drained."),
             "failures": count("Failures among the last 1,000."),
             "last_failure": maybe(text("Sentence about the last failure.")),

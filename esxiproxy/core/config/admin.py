@@ -5,7 +5,7 @@ from __future__ import annotations
 import grp
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -171,8 +171,14 @@ def manhole_conflicts(admin: Admin) -> Iterator[Conflict]:
         yield "socket", f"the socket of the manhole beside it has at most {LONGEST_PATH} bytes: {path}"
 
 
-def admin_warnings(admin: SectionValues) -> Iterator[Conflict]:
-    """Yield warnings for keys of [admin] that are valid but of no use, or unsafe."""
+def admin_warnings(admin: SectionValues, authenticators: Sequence[PluginSection]) -> Iterator[Conflict]:
+    """Yield warnings for keys of [admin] that are valid but of no use, or unsafe.
+
+    The type of an authenticator may say why it has no users here.
+    """
+    for each in authenticators:
+        if (why := getattr(each.type, "unknown_on_admin", None)) is not None:
+            yield "authenticator", f"{each.settings.name}: {why}"
     if admin.has("authenticator") and not {"viewers", "operators"} & admin.present:
         yield "authenticator", "nobody may see anything on listen: set viewers or operators"
     named = admin["authenticator"] if admin.has("authenticator") and "authenticator" in admin.values else ()

@@ -205,13 +205,13 @@ class _Check:
     ) -> Admin:
         """Check the section [admin] and return its value."""
         self._report_all(admin, admin_conflicts(admin))
-        self._report_all(admin, admin_warnings(admin), Severity.WARNING)
         for key in ("listen", "probe_listen"):
             self._report_all(admin, address_conflicts(admin, listeners, key))
         kind = SectionKind.AUTHENTICATOR
         wanted = admin[kind.value] if admin.has(kind.value) and not admin.is_invalid(kind.value) else ()
         found = (self._find(admin, kind, name, plugins[kind], names) for name in wanted)
         value = admin_of(admin, self._folder, tuple(each for each in found if each is not None))
+        self._report_all(admin, admin_warnings(admin, value.authenticators), Severity.WARNING)
         if proxy.get("manhole") is not None:
             self._report_all(admin, manhole_conflicts(value))
         return value

@@ -25,8 +25,11 @@ Fields = tuple[tuple[bytes, bytes], ...]
 _END = b"\r\n\r\n"
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"  # possessive: no character of it can begin what follows
 _REQUEST_LINE = re.compile(rb"(%b) ([\x21-\x7e]++) HTTP/(\d)\.(\d)" % _TOKEN)
-# A request line that is valid without further checks, but for the length of its target.
-_USUAL_LINE = re.compile(rb"(GET|HEAD|POST|PUT|PATCH|DELETE) (/[\x21\x22\x24-\x7e]*+) HTTP/1\.1")
+# A head whose lines are valid without further checks, but for their length and their number.
+_USUAL_HEAD = re.compile(
+    rb"(GET|HEAD|POST|PUT|PATCH|DELETE) (/[\x21\x22\x24-\x7e]*+) HTTP/1\.1\r\n"
+    rb"(?:%b:[^\x00-\x08\x0a-\x1f\x7f]*+\r\n)*+\r\n" % _TOKEN
+)
 _FIELD_LINES = re.compile(rb"(?:%b:[^\r\n]*+\r\n)*+" % _TOKEN)
 # CR and LF alone, and every other control character but the tab.
 _ILLEGAL = re.compile(rb"(?<!\r)\n|\r(?=[^\n])|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
@@ -149,7 +152,6 @@ class HeadReader:
             end = octets.find(_END, 0, MAX_HEAD + len(_END))
             if end >= 0:  # mostly the whole head is in one read
                 size = end + len(_END)
-                _refuse_illegal(octets, 0, size)
                 return parse(octets[:size]), octets[size:]
         else:
             octets = self.skip(octets)
@@ -201,17 +203,18 @@ def parse(raw: bytes) -> RequestHead:
 
     Raise MalformedRequest or MethodRefused.
     """
-    if len(raw) > MAX_TARGET:
+    usual = _USUAL_HEAD.fullmatch(raw) if len(raw) <= MAX_TARGET else None
+    if usual is None:
+        _refuse_illegal(raw, 0, len(raw))
         _refuse_oversize(raw)
     line, *field_lines = raw[: -len(_END)].split(b"\r\n")
-    usual = _USUAL_LINE.fullmatch(line)
-    if usual is None or len(line) > MAX_TARGET:
+    if usual is None:
         method, target, version = _request_line(line)
     else:
         (method, target), version = usual.groups(), (1, 1)
     if len(field_lines) > MAX_FIELDS:
         raise MalformedRequest(f"the request head has more than {MAX_FIELDS} fields", status=431)
-    if _FIELD_LINES.fullmatch(raw, len(line) + 2, len(raw) - 2) is None:
+    if usual is None and _FIELD_LINES.fullmatch(raw, len(line) + 2, len(raw) - 2) is None:
         raise MalformedRequest("a field line is not NAME: VALUE")
     split = [each.partition(b":") for each in field_lines]
     fields = tuple([(name, value.strip(b" \t")) for name, _, value in split])

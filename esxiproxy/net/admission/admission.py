@@ -118,6 +118,13 @@ class Admission:
 
     # Steps of a session, in order
 
+    def check_handshakes(self, listener: str, limits: ConnectionLimits) -> None:
+        """Raise LimitReached if this listener has no handshake slot left."""
+        most = limits.max_handshakes
+        if most is not None and self._handshakes.get(listener, 0) >= max(1, most // self._processes):
+            self._count_refusal("max_handshakes")
+            raise LimitReached(f"max_handshakes: all {most} are in use")
+
     def take_handshake_slot(self, listener: str, limits: ConnectionLimits) -> Slot:
         """Acquire a handshake slot for a connection that this listener has accepted.
 
@@ -125,10 +132,7 @@ class Admission:
         is local, so that a flood of connections does not reach the shared state; each process has an equal
         share of ``max_handshakes``.  Raises LimitReached.
         """
-        most = limits.max_handshakes
-        if most is not None and self._handshakes.get(listener, 0) >= max(1, most // self._processes):
-            self._count_refusal("max_handshakes")
-            raise LimitReached(f"max_handshakes: all {most} are in use")
+        self.check_handshakes(listener, limits)
         self._handshakes[listener] = self._handshakes.get(listener, 0) + 1
         return CountedSlot(self._handshakes, listener)
 

@@ -1,12 +1,16 @@
 // Starts the page of one console: `/vm/VSPHERE/UUID`, `/vm/NAME` for a name that one machine has, or a link `/c/ID`
 // that works once.
 
-import { act, logIn, ofMachine, read, readByItself } from "../page/api.js";
+import { act, logIn, ofMachine, read, readByItself, use } from "../page/api.js";
 import { visible } from "../../admin/page/format.js";
 
 const isLink = location.pathname.startsWith("/c/");
-const wanted = location.pathname.split("/").slice(2).map(decodeURIComponent).join("/");
-const USED = { sentence: "The link was used already, or has expired. Ask for another one where it came from.", isFinal: true };
+const REFUSED = {
+  sentence:
+    "The console could not be opened: the link was used already or has expired, or the machine cannot be reached. " +
+    "Ask for another link where it came from.",
+  isFinal: true,
+};
 /** Milliseconds after which the proxy is asked again. */
 const AGAIN = 3000;
 const problem = document.getElementById("problem");
@@ -33,7 +37,10 @@ async function begin() {
   showConsole(RFB, {
     machine: { name: visible(machine.name) },
     url: async () => `${scheme}://${location.host}${path}`,
-    explain: () => (isLink ? USED : explain(machine)),
+    explain: () => (isLink ? REFUSED : explain(machine)),
+    isOnce: isLink,
+    // Work in a console is a use of the login, which would be idle otherwise and could not open it again.
+    used: isLink ? undefined : () => use(ofMachine(machine)),
     resize: isLink ? undefined : (width, height) => act(ofMachine(machine, "resolution"), { width, height }),
     probe: new URL("viewer.css", import.meta.url),
   });
@@ -41,6 +48,12 @@ async function begin() {
 
 /** Return the machine.  While the proxy cannot answer, since it reads the machines, it is asked again. */
 async function findMachine() {
+  let wanted;
+  try {
+    wanted = location.pathname.split("/").slice(2).map(decodeURIComponent).join("/");
+  } catch {
+    throw new Error("The address of this page names no machine.");
+  }
   for (let ask = read; ; ask = readByItself) {
     try {
       const machine = await ask("find", { vm: wanted });

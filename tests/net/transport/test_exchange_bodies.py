@@ -19,7 +19,7 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 @pytest.fixture
 def fast(monkeypatch):
-    """The streams that had a fast path."""
+    """Return the streams that had a fast path."""
     found, original = [], Stream.set_fast_path
 
     def watch(stream, function):

@@ -88,6 +88,7 @@ function upstreamColumns({ operator, open }) {
     { name: "secure", title: "TLS", className: "wide", cell: (row) => (row.secure ? html`<${Name} text=${row.verify} />` : "off") },
     { name: "health", title: "Health", cell: (row) => html`<${Health} ...${row} />` },
     { name: "sessions", title: "Consoles", numeric: true, cell: (row) => count(row.sessions) },
+    { name: "connections", title: "Connections", numeric: true, cell: (row) => (row.connections === null ? none : count(row.connections)) },
     { name: "limit", title: "Host limit", numeric: true, cell: (row) => (row.limit === null ? "off" : count(row.limit)) },
     { name: "failures", title: "Failures", numeric: true, cell: (row) => count(row.failures) },
     { name: "last", title: "Last failure", className: "text wide",
