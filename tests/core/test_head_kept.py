@@ -1,4 +1,4 @@
-"""A reader on a kept connection, which remembers the last head: it reads every next head as a fresh one does."""
+"""A reader on a kept connection, which remembers the last head: it reads the next as a fresh reader does."""
 
 from __future__ import annotations
 
