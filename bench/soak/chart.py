@@ -64,7 +64,7 @@ PANELS = (
 
 
 def picture(taken: Sequence[Sample], title: str, below: str) -> str:
-    """An SVG with a panel for each thing that was seen."""
+    """Return an SVG with a panel for each measured figure."""
     height = TOP + len(PANELS) * (HEIGHT + GAP)
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" font-family="sans-serif" '
@@ -117,7 +117,7 @@ def _panel(panel: Panel, taken: Sequence[Sample], top: float) -> Iterator[str]:
 
 
 def _step(most: float) -> float:
-    """A round number that goes three to seven times into this one."""
+    """Return a round number that is a third to a seventh of this one."""
     power = 10.0 ** floor(log10(most))
     return next(power * part for part in (2, 1, 0.5, 0.2, 0.1) if most / (power * part) >= 3)
 

@@ -102,19 +102,19 @@ class WindowEvents:
             raise CancelledError
         if self._looked_at is None:
             self._looked_at = clock.seconds()
-            return b"retry: 2000\n\n" + await self._look()
+            return b"retry: 2000\n\n" + await self._read_events()
         while True:
             # At least a turn of the reactor later, so that one stream does not keep the others waiting.
             await deferLater(clock, max(0.0, self._looked_at + TICK - clock.seconds()))
             self._looked_at = clock.seconds()
-            events = await self._look()
+            events = await self._read_events()
             if not events and clock.seconds() - self._sent_at >= PING:
                 events = _UNAVAILABLE_EVENT if self._is_unavailable else _PING_EVENT
             if events:
                 self._sent_at = clock.seconds()
                 return events
 
-    async def _look(self) -> bytes:
+    async def _read_events(self) -> bytes:
         """Return the events for what has changed, also if that is whether anything can be read."""
         was_unavailable = self._is_unavailable
         try:

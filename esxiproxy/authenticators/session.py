@@ -115,8 +115,8 @@ class SessionType:
             DURATION_OR_OFF,
             "1h",
             "Time without a request of its user after which a login ends. An open page that is not used does "
-            "not extend it. Consoles that are open stay open, unless `reauthenticate` is set: each check of "
-            "an open console is a use.",
+            "not extend it, and input in the page of a console does. Open consoles stay open, unless "
+            "`reauthenticate` is set: each check of an open console is a use.",
         ),
         *REAUTHENTICATION,
     )

@@ -10,14 +10,19 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IReactorTime
-from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from esxiproxy.core.config.state_url import RedisAddress, StateDown
 from esxiproxy.core.errors import StateUnavailable
 from esxiproxy.state.redis_endpoint import BadFile, described, endpoint_of, read_password
-from esxiproxy.state.redis_protocol import MAX_PENDING, UNREACHABLE, RedisProtocol, ServerIdentity
+from esxiproxy.state.redis_protocol import (
+    MAX_PENDING,
+    UNREACHABLE,
+    RedisFactory,
+    RedisProtocol,
+    ServerIdentity,
+)
 from esxiproxy.state.redis_replies import RedisError, Reply
 from esxiproxy.state.redis_sentinel import Place, Sentinels
 from esxiproxy.state.redis_server import check_server, clock_warning, explained, failed_call, fields_of
@@ -154,7 +159,7 @@ class RedisConnection:
         if self._sentinels is not None:
             self._place = await self._sentinels.primary()
         endpoint = endpoint_of(address, *self._place, self._reactor)
-        factory = Factory.forProtocol(lambda: RedisProtocol(self._clock, CALL_TIMEOUT))
+        factory = RedisFactory(self._clock, CALL_TIMEOUT)
         protocol: RedisProtocol = await endpoint.connect(factory)
         try:
             if password:

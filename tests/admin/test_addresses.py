@@ -38,7 +38,7 @@ def path(tmp_path):
 
 @pytest.fixture
 def given(monkeypatch):
-    """The arguments of each call of chown, which does nothing."""
+    """Replace chown by a function that does nothing, and return the arguments of its calls."""
     given = []
     monkeypatch.setattr(os, "chown", lambda path, user, group: given.append((str(path), user, group)))
     return given

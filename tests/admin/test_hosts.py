@@ -27,7 +27,7 @@ def world(request, tmp_path):
 
 @pytest.fixture(autouse=True)
 def names(monkeypatch):
-    """The addresses of host names; no network is asked."""
+    """Return the addresses of host names without a network."""
     found = {}
     monkeypatch.setattr(resolved_names, "_addresses", lambda name: found.get(name, ()))
     return found

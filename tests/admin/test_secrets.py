@@ -1,4 +1,4 @@
-"""No ticket, link, password, cookie or token stands in what a process reports, nor in any answer or event."""
+"""No ticket, link, password, cookie or token is in the reports of a process, in answers or in events."""
 
 import base64
 import json

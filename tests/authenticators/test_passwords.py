@@ -1,4 +1,4 @@
-"""Password hashes and password files: what is accepted, what is refused, and with which line."""
+"""Password hashes and password files: accepted ones, and refusals with their lines."""
 
 import subprocess
 import sys

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 from typing import Any
 
 import pytest
 
 from esxiproxy.admin.call import ApiError
+from esxiproxy.cli import top
 from esxiproxy.cli.columns import display_width
 from tests.support import admin_rows as rows
 from tests.support.commands import OnTerminal
+from tests.support.programs import until
 from tests.support.running_admin import RunningAdmin, paged
 
 BEGIN, END, CLEAR = "\x1b[?1049h\x1b[?25l", "\x1b[?1049l\x1b[?25h", "\x1b[H\x1b[J"
@@ -17,7 +21,7 @@ BEGIN, END, CLEAR = "\x1b[?1049h\x1b[?25l", "\x1b[?1049l\x1b[?25h", "\x1b[H\x1b[
 
 @pytest.fixture(autouse=True)
 def answers(admin: RunningAdmin) -> None:
-    """Answers with long names, of many consoles."""
+    """Return answers with long names, of many consoles."""
     many = [
         rows.session(
             number, principal="maximiliane.von.hohenstein@example.com", client="[2001:db8::17]:50000"
@@ -65,7 +69,7 @@ def screens(text: str) -> list[list[str]]:
 
 
 def test_top_fills_the_terminal_and_no_more(admin: RunningAdmin) -> None:
-    """It asks for the rows that it shows, and leaves the last screen in the terminal at its end."""
+    """The command asks for the rows that it shows, and leaves its last screen in the terminal."""
     arguments = ("top", "--interval", "0.2", "--count", "3", "--socket", admin.path)
     with OnTerminal(*arguments, width=80, height=24) as terminal:
         assert terminal.ended() == 0
@@ -84,7 +88,9 @@ def test_top_follows_a_change_of_the_size_at_once(admin: RunningAdmin) -> None:
         terminal.shows("0000000000000014")
         terminal.resize(50, 10)
         terminal.shows("2 open consoles, 512/s up, 20 KiB/s down, ping 12…")
-        terminal.shows("0000000000000006")
+        until(
+            lambda: "0000000000000006" in terminal.text().rpartition(CLEAR)[2], "the second screen is whole"
+        )
         (first, second) = screens(terminal.text())
         assert (len(first), len(second)) == (24, 10)
         assert max(map(display_width, second)) <= 50
@@ -103,8 +109,23 @@ def test_ctrl_c_ends_top_and_gives_the_terminal_back(admin: RunningAdmin) -> Non
     assert "0000000000000001" in after and "\x1b" not in after
 
 
+def test_ctrl_c_just_before_the_wait_of_top_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    wait, pending = signal.sigtimedwait, []
+
+    def late(signals: list[signal.Signals], seconds: float) -> Any:
+        signal.pthread_kill(threading.get_ident(), signal.SIGINT)
+        pending.append(signal.sigpending())
+        return wait(signals, seconds)
+
+    monkeypatch.setattr(signal, "sigtimedwait", late)
+    with pytest.raises(KeyboardInterrupt):
+        top._wait(20.0)
+    assert pending == [{signal.SIGINT}], "it is kept for the wait"
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
+
+
 def test_top_survives_a_proxy_that_is_away_for_a_while(admin: RunningAdmin) -> None:
-    """As in a restart.  The reason stands where the first line was, and the rest stays."""
+    """The first line shows the reason meanwhile, and the rest of the screen stays."""
     with OnTerminal("top", "--interval", "0.2", "--socket", admin.path) as terminal:
         terminal.shows("0000000000000001")
         admin.answers["status"] = ApiError(503, "the state cannot be reached")

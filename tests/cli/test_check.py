@@ -14,7 +14,7 @@ CONF = Path(__file__).parents[2] / "conf"
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """A folder with a copy of ``conf/`` and with good certificates, and in it the current one."""
+    """Return a copy of ``conf/`` with good certificates, as the working directory."""
     shutil.copytree(CONF, tmp_path / "conf")
     (tmp_path / "conf/tls").mkdir(exist_ok=True)
     own = self_signed(tmp_path, "own")

@@ -166,7 +166,7 @@ def fleet(file: Path, *addresses: str) -> None:
 
 
 def test_ctrl_c_prints_what_is_known(file: Path) -> None:
-    """One host has answered and three hang: 130, with the first one's result."""
+    """One host has answered and three hang: the status is 130, with the first host's result."""
     controlling, terminal = pty.openpty()
     with ScriptedUpstream(refuse("200 OK")) as good, ScriptedUpstream(hangs) as hanging:
         fleet(file, f"127.0.0.1:{good.port}", *[f"127.0.0.1:{hanging.port}"] * 3)
@@ -186,7 +186,7 @@ def test_ctrl_c_prints_what_is_known(file: Path) -> None:
 
 
 def test_a_terminal_gets_a_progress_bar_and_a_pipe_none(file: Path) -> None:
-    """On standard error, so that standard output stays the table."""
+    """The bar is on standard error, so that standard output has only the table."""
     with ScriptedUpstream(refuse("200 OK")) as server:
         fleet(file, *[f"127.0.0.1:{server.port}"] * 5)
         controlling, terminal = pty.openpty()

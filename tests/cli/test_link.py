@@ -49,7 +49,7 @@ TO = ("--to", "esxi1.example.com/ticket/SECRET-TICKET")
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """A folder with a configuration and its keys, and in it the current one."""
+    """Return a folder with a configuration and its keys, as the working directory."""
     known = types([links.TYPE, static.TYPE], [anonymous.TYPE])
     monkeypatch.setattr(preflight, "installed_types", lambda: known)
     assert set(known) == {SectionKind.ROUTER, SectionKind.AUTHENTICATOR}
@@ -61,7 +61,7 @@ def folder(tmp_path, monkeypatch):
 
 @pytest.fixture
 def store(folder):
-    """The state of a proxy that runs."""
+    """Return the state of a running proxy."""
     with closing(SqliteStore(folder / "state.db", "proxy", Times.of_this_machine())) as store:
         store.renew()
         yield store

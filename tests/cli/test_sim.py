@@ -58,7 +58,7 @@ def test_options_that_contradict_each_other(capsys: pytest.CaptureFixture[str]) 
 
 
 def test_a_host_runs_until_it_is_stopped() -> None:
-    """One line of JSON when it is ready, tickets, and status 0 at SIGTERM."""
+    """The host prints one line of JSON when it is ready, issues tickets, and exits with 0 at SIGTERM."""
     with subprocess.Popen(
         [sys.executable, "-c", CODE, "--tls-port", "none"],
         stdout=subprocess.PIPE,

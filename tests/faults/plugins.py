@@ -101,7 +101,7 @@ ANSWERS = {
 
 
 def __getattr__(name: str) -> Any:
-    """`make_raises` is the entry point of a type whose plugins raise, and so on."""
+    """Return an entry point by its name: `make_raises` creates plugins that raise, and so on."""
     if name.startswith("make_"):
         answer = ANSWERS[name.removeprefix("make_").replace("_", "-")]
         return PluginType(name.removeprefix("make_").replace("_", "-"), answer)

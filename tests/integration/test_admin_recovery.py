@@ -24,7 +24,7 @@ WITHIN, SOON = 2.0, 5.0
 
 
 def asked(people: AdminClient, path: str) -> Any:
-    """The value of an answer, None while there is none."""
+    """Return the value of an answer, None while there is none."""
     try:
         return people.get(path)
     except (OSError, http.client.HTTPException):
@@ -32,7 +32,7 @@ def asked(people: AdminClient, path: str) -> Any:
 
 
 def lasting(people: AdminClient, clients: list[Client]) -> dict[str, tuple[str, str, float]] | None:
-    """The consoles that stay: who they are, where and since when, by their ids."""
+    """Return the consoles that stay by their ids: their principal, their process and their beginning."""
     answer = asked(people, "/sessions?limit=500")
     ports = {f"127.0.0.1:{client.stream.getsockname()[1]}" for client in clients}
     if answer is None:

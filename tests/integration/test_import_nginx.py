@@ -22,7 +22,7 @@ from tests.support.websocket_peers import Client, Connection, ScriptedUpstream
 
 
 def script(connection: Connection) -> None:
-    """A host that serves both: a page to whoever asks for one, an echo to a WebSocket."""
+    """Serve a page for a plain request, and an echo for a WebSocket."""
     request = connection.read_request()
     if request.one("Upgrade"):
         connection.accept()
@@ -66,7 +66,7 @@ def reference(upstreams: Upstreams, listener_certificate: Certificate) -> Iterat
 
 @contextlib.contextmanager
 def started(text: str, ports: dict[str, int]) -> Iterator[Listeners]:
-    """esxiproxy with this configuration, on free ports: nginx has those of the file."""
+    """Start esxiproxy with this configuration on free ports; nginx has the ports of the file."""
     named = re.findall(r"\[listener (\S+)\]\n(?:;.*\n)*listen = 127\.0\.0\.1:(\d+)\n", text)
     names = {int(port): name for name, port in named}
     with Proxy(re.sub(r"listen = 127\.0\.0\.1:\d+", "listen = 127.0.0.1:0", text)) as proxy:
@@ -77,7 +77,7 @@ def started(text: str, ports: dict[str, int]) -> Iterator[Listeners]:
 def imported(
     reference: Listeners, upstreams: Upstreams, capfd: pytest.CaptureFixture[str]
 ) -> tuple[str, list[str]]:
-    """The configuration with its thumbprints filled in, and what was complained of."""
+    """Return the configuration with its thumbprints filled in, and the complaints."""
     capfd.readouterr()
     assert run(str(reference.program.folder / "nginx.conf")) == 1
     text, complaints = capfd.readouterr()
@@ -96,7 +96,7 @@ def pair(reference: Listeners, imported: tuple[str, list[str]]) -> Iterator[Pair
 def test_nothing_but_the_thumbprints_is_missing(
     imported: tuple[str, list[str]], upstreams: Upstreams
 ) -> None:
-    """Of the three blocks and nginx's own settings around them nothing is lost."""
+    """The three blocks and nginx's own settings around them are converted completely."""
     assert len(imported[1]) == 2
     assert all(f"nginx does not verify 127.0.0.1:{upstreams.secure}" in line for line in imported[1])
 
@@ -155,7 +155,7 @@ def test_a_dead_upstream_is_a_502_as_with_nginx(pair: Pair) -> None:
 
 
 def test_kept_insecure_it_starts_as_it_is(reference: Listeners, capfd: pytest.CaptureFixture[str]) -> None:
-    """With --keep-insecure nothing has to be filled in."""
+    """With --keep-insecure the configuration needs no changes."""
     capfd.readouterr()
     assert run("--keep-insecure", str(reference.program.folder / "nginx.conf")) == 0
     text, complaints = capfd.readouterr()
@@ -203,7 +203,7 @@ PLACES = ("query", "cookie", "host", "path")
 
 
 def answering(name: str) -> Callable[[Connection], None]:
-    """The script of a host that says its name and the path that it was asked for."""
+    """Return a host's script that answers with its name and the requested path."""
 
     def script(connection: Connection) -> None:
         request = connection.read_request()
@@ -218,7 +218,7 @@ def answering(name: str) -> Callable[[Connection], None]:
 
 @pytest.fixture(scope="module")
 def fleet(upstream_certificate: Certificate, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Listeners]:
-    """nginx in front of two hosts that requests name in four ways."""
+    """Run nginx in front of two hosts that requests name in four ways."""
     folder = tmp_path_factory.mktemp("fleet")
     context = upstream_certificate.server_context()
     with (
@@ -234,7 +234,7 @@ def fleet(upstream_certificate: Certificate, tmp_path_factory: pytest.TempPathFa
 
 
 def said(listeners: Listeners, place: str, name: str, target: str = "/ticket/abc") -> tuple[int, bytes]:
-    """The status of an opening handshake for this host, and what the host says."""
+    """Return the status of an opening handshake for this host, and the host's answer."""
     separator = "&" if "?" in target else "?"
     paths = {"query": f"{target}{separator}host={name}", "path": f"/h/{name}{target}"}
     fields = {"cookie": [("Cookie", f"esx={name}")]}

@@ -146,6 +146,9 @@ def test_a_page_comes_back_after_the_login_form(view: View, portal: RunningPorta
     view.fill("input[name=password]", "alice")
     view.page.key("Enter")
     view.wait(f"location.pathname === '/vm/dc1/{machine(3).uuid}'")
+    view.page.call("Page.navigate", url=f"{portal.url}vm/%ff")
+    sentence = "The address of this page names no machine."
+    view.wait(f"document.querySelector('#problem')?.innerText === '{sentence}'")
     view.faults()  # the status of a wrong password
 
 

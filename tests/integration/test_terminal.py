@@ -138,7 +138,7 @@ def test_what_runs_is_shown_over_all_workers(scene: Scene) -> None:
 
 
 def test_a_kill_ends_the_console_with_the_reason(scene: Scene) -> None:
-    """The Close has 123 bytes of it at most, and no half character; other consoles go on."""
+    """The Close has at most 123 bytes of the reason, and no half character. Other consoles continue."""
     victims = [scene.console("first", user="alice") for _ in range(6)]
     other = scene.console("first", user="bob")
     scene.await_listed(7)

@@ -195,7 +195,7 @@ class RedisWorld(World):
 
 
 class SentinelWorld(RedisWorld):
-    """As its base, with a real connection to the primary that a real Sentinel names."""
+    """A Redis world with a real connection to the primary that a real Sentinel names."""
 
     def __init__(self, client, reactor, sentinel):
         super().__init__(client)

@@ -53,10 +53,10 @@ class Seen:
 
 @dataclass
 class AdminDouble:
-    """The service: ``figures`` is what it knows, and ``seen`` has its requests in their order.
+    """A stand-in for the admin service.
 
-    ``failing`` is a status that every request of the API gets, or -1 for no answer at all.  With ``is_blind``
-    streams say that nothing can be read.
+    ``figures`` has its values, and ``seen`` its requests in their order.  ``failing`` is a status that every
+    request of the API gets, or -1 for no answer.  With ``is_blind`` streams say that nothing can be read.
     """
 
     figures: Figures = field(default_factory=Figures)

@@ -100,7 +100,7 @@ class Calls:
 
 
 class AdminAddress:
-    """One address: ``kind`` is socket, listen or probe."""
+    """One address of the admin service: ``kind`` is socket, listen or probe."""
 
     def __init__(
         self,

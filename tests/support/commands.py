@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import fcntl
 import os
@@ -55,7 +56,8 @@ class OnTerminal:
     def __init__(self, *arguments: object, width: int = 80, height: int = 24) -> None:
         self._arguments = list(map(str, arguments))
         self._size = (width, height)
-        self._output = b""
+        self._output = ""
+        self._decoder = codecs.getincrementaldecoder("utf-8")()
 
     def __enter__(self) -> Self:
         self._terminal, end = os.openpty()
@@ -79,7 +81,7 @@ class OnTerminal:
         os.close(self._terminal)
 
     def resize(self, width: int, height: int) -> None:
-        """Change the size of the terminal, of which the kernel tells the command."""
+        """Change the size of the terminal, which the kernel reports to the command."""
         self._set_size(width, height)
         self._process.send_signal(signal.SIGWINCH)
 
@@ -91,11 +93,10 @@ class OnTerminal:
         """Return everything that was written to the terminal so far."""
         while select.select([self._terminal], [], [], 0)[0]:
             with contextlib.suppress(OSError):  # the command has ended
-                octets = os.read(self._terminal, 65536)
-                self._output += octets
+                self._output += self._decoder.decode(os.read(self._terminal, 65536))
                 continue
             break
-        return self._output.decode()
+        return self._output
 
     def shows(self, text: str) -> str:
         """Wait until a text is written, and return everything that was written so far."""

@@ -1,4 +1,4 @@
-"""A program on a terminal of its own: what is typed, what the screen shows, and the size of the window."""
+"""A program on a pseudo-terminal: its input, the content of the screen, and the size of the window."""
 
 from __future__ import annotations
 

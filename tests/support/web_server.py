@@ -137,6 +137,11 @@ class Web(TurnedReactor):
     def get(self, url, **how):
         return self.result(self.client.request("GET", url, **how))
 
+    def advance(self, seconds):
+        """Let the timers of the reactor run as if so many seconds had passed."""
+        before = self.core.seconds
+        self.core.seconds = lambda: before() + seconds
+
     def close(self):
         self.result(self.client.close())
         for port in self._ports:

@@ -48,7 +48,7 @@ OTHER = grp.getgrgid(OTHER_ID).gr_name
 
 @pytest.fixture
 def given(monkeypatch):
-    """The arguments of each call of chown, which does nothing."""
+    """Replace chown by a function that does nothing, and return the arguments of its calls."""
     given = []
     monkeypatch.setattr(os, "chown", lambda path, user, group: given.append((str(path), user, group)))
     return given
@@ -98,7 +98,7 @@ def test_a_reload_that_fails_gives_it_its_group_back(sockets, path, given):
 
 @pytest.fixture
 def busy():
-    """An endpoint whose port is in use."""
+    """Return an endpoint whose port is in use."""
     with socket.create_server(("127.0.0.1", 0)) as other:
         yield f"tcp:{other.getsockname()[1]}:interface=127.0.0.1"
 

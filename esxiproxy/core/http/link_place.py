@@ -51,7 +51,7 @@ class LinkPlace:
 
     @property
     def secret(self) -> tuple[str, bytes] | None:
-        """Return the part of a target or of the Cookie field that is a secret; None for a subprotocol."""
+        """The part of a target or of the Cookie field that is a secret; None for a subprotocol."""
         return None if self.kind is PlaceKind.SUBPROTOCOL else (self.kind.value, self.name)
 
     def url(self, public_url: str, link: str) -> str:

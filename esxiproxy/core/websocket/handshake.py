@@ -23,6 +23,7 @@ from esxiproxy.core.http.link_place import without_link
 from esxiproxy.core.http.request import Request
 from esxiproxy.core.http.rewriting import ResponseRewriter, needs_rewriting
 from esxiproxy.core.http.via import via
+from esxiproxy.core.quick_init import quick_init
 from esxiproxy.core.routing import Principal, Subprotocol, Upstream
 
 BINARY = b"binary"
@@ -66,6 +67,7 @@ _NO_BODY = [b"0"]
 _BRIDGE = Subprotocol.BRIDGE
 
 
+@quick_init
 @dataclass(frozen=True, slots=True)
 class Upgrade:
     """The client's opening handshake: its key and its subprotocols in order of preference."""
@@ -74,6 +76,7 @@ class Upgrade:
     subprotocols: tuple[bytes, ...]
 
 
+@quick_init
 @dataclass(frozen=True, slots=True)
 class Acceptance:
     """An upstream's verified 101: the subprotocol that it chose, and its fields.
@@ -102,7 +105,7 @@ def upgrade_of(head: RequestHead) -> Upgrade | None:
     wanted = b"upgrade" in named and b"websocket" in tokens(named[b"upgrade"])
     if not wanted and b"sec-websocket-key" not in named:
         return None
-    if spoiled := _spoiled(head, wanted):
+    if spoiled := _damage(head, wanted):
         raise UpgradeRequired(
             f"the opening handshake arrived {spoiled}: "
             "a proxy in front has to pass Upgrade and Connection on, in HTTP/1.1"
@@ -123,7 +126,7 @@ def upgrade_of(head: RequestHead) -> Upgrade | None:
     return Upgrade(_key_of(head), _subprotocols_of(head))
 
 
-def _spoiled(head: RequestHead, wanted: bool) -> str:
+def _damage(head: RequestHead, wanted: bool) -> str:
     """Return what a front proxy did to this opening handshake, or an empty text if it is complete."""
     if head.version != (1, 1):  # RFC 9110 7.8: an Upgrade in HTTP/1.0 is ignored
         return "in HTTP/1.0"
@@ -143,6 +146,8 @@ def _subprotocols_of(head: RequestHead) -> tuple[bytes, ...]:
     values = head.named.get(b"sec-websocket-protocol")
     if values is None:
         return ()
+    if len(values) == 1 and values[0] in _USUAL_SUBPROTOCOLS:
+        return (values[0],)
     listed = [stripped for value in values for part in value.split(b",") if (stripped := part.strip())]
     if len(set(listed)) != len(listed):
         raise MalformedRequest("a subprotocol is offered twice")

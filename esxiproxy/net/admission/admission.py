@@ -118,6 +118,13 @@ class Admission:
 
     # Steps of a session, in order
 
+    def check_handshakes(self, listener: str, limits: ConnectionLimits) -> None:
+        """Raise LimitReached if this listener has no handshake slot left."""
+        most = limits.max_handshakes
+        if most is not None and self._handshakes.get(listener, 0) >= max(1, most // self._processes):
+            self._count_refusal("max_handshakes")
+            raise LimitReached(f"max_handshakes: all {most} are in use")
+
     def take_handshake_slot(self, listener: str, limits: ConnectionLimits) -> Slot:
         """Acquire a handshake slot for a connection that this listener has accepted.
 
@@ -125,10 +132,7 @@ class Admission:
         is local, so that a flood of connections does not reach the shared state; each process has an equal
         share of ``max_handshakes``.  Raises LimitReached.
         """
-        most = limits.max_handshakes
-        if most is not None and self._handshakes.get(listener, 0) >= max(1, most // self._processes):
-            self._count_refusal("max_handshakes")
-            raise LimitReached(f"max_handshakes: all {most} are in use")
+        self.check_handshakes(listener, limits)
         self._handshakes[listener] = self._handshakes.get(listener, 0) + 1
         return CountedSlot(self._handshakes, listener)
 
@@ -161,18 +165,21 @@ class Admission:
         """Acquire the claims of a session that has arrived.  Raises LimitReached or StateUnavailable."""
         self._check_taken(await self._take_for(session, claims, limits.queue_timeout))
 
-    async def take_decision_slots(self, session: Session, route: Route, limits: ConnectionLimits) -> None:
-        """Acquire the slots and marks that a session needs when its principal and route are known.
+    def decision_claims(self, session: Session, route: Route, limits: ConnectionLimits) -> tuple[Claim, ...]:
+        """Return the claims that a session needs when its principal and route are known."""
+        assert session.principal is not None
+        decided = limits.on_decision(session.principal.name, route.console, session.kind, route.max_consoles)
+        return (*route.claims, *decided)
+
+    async def take_decision_slots(
+        self, session: Session, route: Route, claims: Sequence[Claim], limits: ConnectionLimits
+    ) -> None:
+        """Acquire these slots and marks of a session whose principal and route are known.
 
         A session that has the mark of the same link, which may be reused, is replaced.  Raises LimitReached,
         LinkUsed or StateUnavailable.
         """
         queue = limits.queue_timeout
-        assert session.principal is not None
-        decided = limits.on_decision(session.principal.name, route.console, session.kind, route.max_consoles)
-        claims = (*route.claims, *decided)
-        if not claims:
-            return
         if route.claims:
             self._marked[session.id] = session
         full = await self._take_for(session, claims, queue)

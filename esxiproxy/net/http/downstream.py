@@ -16,6 +16,7 @@ from esxiproxy.net.http.exchange import Exchange
 from esxiproxy.net.http.flow_control import HttpFlow, PauseReason
 from esxiproxy.net.http.upstream import HttpUpstream
 from esxiproxy.net.sessions import Sessions
+from esxiproxy.net.sockets.idle_timer import IdleTimer
 from esxiproxy.net.sockets.send_queue import unsent_bytes
 from esxiproxy.net.upstream.gateway import Gateway
 
@@ -23,6 +24,7 @@ from esxiproxy.net.upstream.gateway import Gateway
 class HttpDownstream:
     """A client's connection that serves one request at a time, and keeps one idle upstream connection.
 
+    ``idle_timer`` ends the connection after ``keepalive_timeout`` without a request.
     ``ready`` is called when the next request head may be read, with the bytes that were received after the
     last request.  ``close`` is called when the connection is to be closed.  ``epoch`` is the epoch of
     ``sessions`` in which the connection was accepted.
@@ -34,6 +36,7 @@ class HttpDownstream:
         gateway: Gateway,
         sessions: Sessions,
         clock: IReactorTime,
+        keepalive_timeout: float,
         ready: Callable[[bytes], None],
         close: Callable[[], None],
         epoch: int,
@@ -44,6 +47,7 @@ class HttpDownstream:
         self.clock = clock
         self.flow = HttpFlow(transport, clock, 0.0)
         self.deadlines = HttpDeadlines(self.flow, clock)
+        self.idle_timer = IdleTimer(clock, keepalive_timeout)
         with suppress(AttributeError, OSError):  # a unix socket or a test's transport
             transport.setTcpNoDelay(True)
         self._on_ready = ready
@@ -92,6 +96,7 @@ class HttpDownstream:
         if exchange is not None:
             exchange.client_lost()
         self.deadlines.stop()
+        self.idle_timer.cancel()
         self.flow.lost()
         self.sessions.flushed(self)
         self._close_idle()
@@ -100,6 +105,7 @@ class HttpDownstream:
         """Serve no more HTTP, since the connection becomes a WebSocket or is closed."""
         self._exchange = None
         self.deadlines.stop()
+        self.idle_timer.cancel()
         self.flow.remove()
         self._close_idle()
 

@@ -15,13 +15,14 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from esxiproxy.core.errors import SessionError, UpstreamLost
+from esxiproxy.core.http.request_writer import RequestWriter
 from esxiproxy.core.routing import Destination, Upstream
 from esxiproxy.core.session_limits import SessionLimits
 from esxiproxy.net.admission.slot import SlotOwner
 from esxiproxy.net.http.flow_control import HttpFlow
+from esxiproxy.net.sockets.idle_timer import IdleTimer
 from esxiproxy.net.sockets.linger import Linger
 from esxiproxy.net.sockets.tcp_keepalive import keep_alive
-from esxiproxy.net.sockets.timers import Timers
 from esxiproxy.net.tls.client import UpstreamTLS
 
 
@@ -42,7 +43,7 @@ class HttpUpstream(SlotOwner, Protocol):
     ``opened`` fires with this object when a request may be written: after the TCP connect, and with TLS
     after the certificate was verified.  It fails with a SessionError.  ``exchange`` is the current exchange.
     ``reused`` is whether an exchange has used the connection before.  ``upstream`` has the settings of the
-    address that it is connected to.
+    address that it is connected to.  ``requests`` writes the heads of the requests.
     """
 
     transport: Any
@@ -59,6 +60,7 @@ class HttpUpstream(SlotOwner, Protocol):
     ) -> None:
         self.destination = destination
         self.upstream = upstream
+        self.requests = RequestWriter(upstream)
         self.proxy_header = proxy_header
         self.may_send: Callable[[], bool] = lambda: True
         self.address: tuple[str, int] | None = None
@@ -68,9 +70,9 @@ class HttpUpstream(SlotOwner, Protocol):
         self._limits = limits
         self._tls = tls
         self._clock = clock
-        self._timers = Timers(clock)
+        self._linger: Linger | None = None
+        self._idle_timer = IdleTimer(clock, limits.keepalive_timeout)
         self._is_closing = False
-        self._idle_since: float | None = None
         self.opened: Deferred[HttpUpstream] | None = Deferred(self._cancelled)
 
     @property
@@ -119,7 +121,7 @@ class HttpUpstream(SlotOwner, Protocol):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         super().connectionLost(reason)
         self.lost = True
-        self._timers.clear()
+        self._cancel_timers()
         tls_error = self._tls.explain(reason.value) if self._tls is not None else None
         if self.opened is not None:
             self._fail(
@@ -149,25 +151,12 @@ class HttpUpstream(SlotOwner, Protocol):
         self.reused = True
         self.flow.unobserve()
         self.flow.resume()
-        self._idle_since = self._clock.seconds()
-        if "idle" not in self._timers:
-            self._timers.arm("idle", self._limits.keepalive_timeout, self._check_idle)
+        self._idle_timer.start(self.close)
 
     def acquire(self, exchange: AnswerReceiver) -> None:
         """Begin the use by ``exchange``."""
-        self._idle_since = None
+        self._idle_timer.stop()
         self.exchange = exchange
-
-    def _check_idle(self) -> None:
-        """Close a connection that was idle for ``keepalive_timeout``; the timer runs on while it is used."""
-        self._timers.disarm("idle")
-        if self._idle_since is None:
-            return
-        rest = self._idle_since + self._limits.keepalive_timeout - self._clock.seconds()
-        if rest > 0:
-            self._timers.arm("idle", rest, self._check_idle)
-        else:
-            self.close()
 
     def fits(self, destination: Destination, proxy_header: bytes, claim_names: tuple[str, ...]) -> bool:
         """Return whether an exchange with this destination, counted under these names, may use it."""
@@ -183,14 +172,19 @@ class HttpUpstream(SlotOwner, Protocol):
             return
         self._is_closing = True
         self.exchange = None
-        self._timers.clear()
+        self._cancel_timers()
         self.flow.remove()
-        self._timers.adopt("linger", Linger(self.transport, self._clock, self._limits.close_timeout))
+        self._linger = Linger(self.transport, self._clock, self._limits.close_timeout)
 
     def abort(self) -> None:
         """Abort the connection."""
         self.exchange = None
         self._is_closing = True
-        self._timers.clear()
+        self._cancel_timers()
         if not self.lost and self.transport is not None:
             self.transport.abortConnection()
+
+    def _cancel_timers(self) -> None:
+        self._idle_timer.cancel()
+        if self._linger is not None and self._linger.active():
+            self._linger.cancel()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import typing
+from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.interfaces import IDelayedCall, IHandshakeListener, IReactorTime, ISSLTransport
@@ -21,6 +22,7 @@ from esxiproxy.core.http.refusal import refusal
 from esxiproxy.core.http.request import Request
 from esxiproxy.core.http.via import check_loop
 from esxiproxy.core.peer_address import PeerAddress
+from esxiproxy.core.session.connection_limits import ConnectionLimits
 from esxiproxy.core.session.record import CONSOLE, HTTP, Kind
 from esxiproxy.core.session_limits import SessionLimits
 from esxiproxy.core.websocket.handshake import Upgrade, upgrade_of
@@ -115,9 +117,8 @@ class Dispatch(Protocol):
             if not data:
                 return
             self._mark_busy()
-            if not self._take_handshake_slot():
+            if not self._admit_handshake(self.factory.gateway.admission.check_handshakes):
                 return
-            self._disarm()
         try:
             read = self._reader.feed(data)
         except SessionError as error:
@@ -128,7 +129,7 @@ class Dispatch(Protocol):
         if read is not None:
             self._disarm()
             self._serve(*read)
-        elif self._deadline is None:
+        elif self._deadline is None and self._take_handshake_slot():
             self._arm(self.factory.limits.head_timeout, self._on_head_timeout)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
@@ -217,9 +218,11 @@ class Dispatch(Protocol):
 
     def _upgrade(self, request: Request, upgrade: Upgrade, rest: bytes) -> None:
         factory = self.factory
+        if self._handshake_slot is None and not self._take_handshake_slot():
+            return  # a kept connection has none, for most heads on it are in one read
+        assert self._handshake_slot is not None
         session = factory.sessions.new(request, factory.limits)
-        if self._handshake_slot is not None:
-            factory.gateway.admission.assign_handshake_slot(session, self._handshake_slot)
+        factory.gateway.admission.assign_handshake_slot(session, self._handshake_slot)
         frontend = Frontend(session, upgrade, factory.gateway, factory.sessions)
         frontend.factory = factory.frontends
         if self._http is not None:
@@ -250,6 +253,7 @@ class Dispatch(Protocol):
                 factory.gateway,
                 factory.sessions,
                 factory.clock,
+                factory.limits.keepalive_timeout,
                 self._await_next_request,
                 self._close,
                 self._epoch,
@@ -269,7 +273,8 @@ class Dispatch(Protocol):
         self._reader.restart()
         if rest:
             rest = self._reader.skip(rest)
-        self._arm(self.factory.limits.keepalive_timeout, self._close)
+        assert self._http is not None
+        self._http.idle_timer.start(self._close)
         sessions = self.factory.sessions
         if sessions.is_stale(self._epoch) and not rest:
             return self._close()
@@ -280,16 +285,19 @@ class Dispatch(Protocol):
 
     def _mark_busy(self) -> None:
         """Note that another request has begun, or that the connection is being closed."""
-        if self._is_idle:
+        if self._is_idle and self._http is not None:
             self._is_idle = False
+            self._http.idle_timer.stop()
             self.factory.sessions.idle_connections.discard(self._close)
 
     def _take_handshake_slot(self) -> bool:
         """Take a handshake slot of the listener; refuse the connection and return False without one."""
-        gateway = self.factory.gateway
+        return self._admit_handshake(self.factory.gateway.admission.take_handshake_slot)
+
+    def _admit_handshake(self, admit: Callable[[str, ConnectionLimits], Slot | None]) -> bool:
+        """Let ``admit`` take or check a slot; refuse the connection and return False without one."""
         try:
-            limits = gateway.connection_limits
-            self._handshake_slot = gateway.admission.take_handshake_slot(self.factory.name, limits)
+            self._handshake_slot = admit(self.factory.name, self.factory.gateway.connection_limits)
         except SessionError as error:
             self._refuse(error, self._request(NO_HEAD), HTTP)
             return False
@@ -329,11 +337,10 @@ class Dispatch(Protocol):
 
     def _record(self, error: SessionError, request: Request, kind: Kind, ended_by: str = "") -> None:
         """Write the record of a session that ends before it was admitted."""
-        factory = self.factory
-        session = factory.sessions.new(request, factory.limits, kind)
+        session = self.factory.sessions.new(request, self.factory.limits, kind)
         session.status = error.status_code
         session.failed(error, ended_by)
-        factory.sessions.closed(session)
+        self.factory.sessions.closed(session)
 
     def _close(self) -> None:
         """Half-close the connection, and discard input until the client closes or a deadline expires.

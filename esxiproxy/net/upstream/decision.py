@@ -13,7 +13,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from esxiproxy.core.coroutines import Rest, begin
+from esxiproxy.core.coroutines import Rest, awaited_call, begin
 from esxiproxy.core.errors import (
     AccessDenied,
     DecisionTimeout,
@@ -55,6 +55,17 @@ class Decision:
     """
 
     _log = Logger()
+    authenticator: Plugin | None = None
+    """The authenticator that knows the client, from its answer on."""
+    upgrades_only = False
+    """Whether the router that has the route is for consoles only."""
+    # A decision without a wait sets none of the following ones but _asked.
+    _is_over = False
+    _asked = ""
+    _asked_at = 0.0
+    _deciding: Deferred[Any] | None = None
+    _result: Deferred[Any] | None = None
+    _deadline: IDelayedCall | None = None
 
     def __init__(
         self,
@@ -69,16 +80,6 @@ class Decision:
         self._authenticators = authenticators
         self._routers = routers
         self._clock = clock
-        self.authenticator: Plugin | None = None
-        """The authenticator that knows the client, from its answer on."""
-        self.upgrades_only = False
-        """Whether the router that has the route is for consoles only."""
-        self._is_over = False
-        self._asked = ""
-        self._asked_at = 0.0
-        self._deciding: Deferred[Any] | None = None
-        self._result: Deferred[Any] | None = None
-        self._deadline: IDelayedCall | None = None
 
     def start(self) -> tuple[Principal, Route] | Deferred[tuple[Principal, Route]]:
         """Return the decision, or what fires with it if a plugin waits for something.
@@ -215,7 +216,7 @@ class Decision:
         """Return the final route of a session that has a slot of its host, such as one with a ticket."""
         seconds = self._session.limits.decision_timeout
         try:
-            acquiring = context.run(Deferred.fromCoroutine, _awaited(acquire))
+            acquiring = context.run(Deferred.fromCoroutine, awaited_call(acquire))
             route = await acquiring.addTimeout(seconds, self._clock)
             if not isinstance(route, Route):
                 raise TypeError(f"acquire() returned {type(route).__name__} instead of a Route")
@@ -298,10 +299,6 @@ def _is_same(principal: Principal, known: Principal) -> bool:
     if known.authenticator:
         return principal.names[1] == known.names[1]
     return principal.name == known.name
-
-
-async def _awaited(acquire: Callable[[], Awaitable[Route]]) -> Route:
-    return await acquire()
 
 
 def _fired(event: Deferred[None]) -> Deferred[None]:

@@ -11,14 +11,18 @@ const WORDS = {
   [State.ENDED]: "closed",
 };
 
+/** Milliseconds between two reports that the console is in use. */
+const USE_INTERVAL = 60000;
+
 /**
- * Show a console. `machine` is `{name}`; `url()` resolves to the WebSocket's URL; `explain()` resolves to
- * `{sentence, isFinal}` after a refused opening; `resize(width, height)` is undefined where it is not allowed; `probe` is a small resource for
- * measuring the round trip. Returns the console.
+ * Show a console. `machine` is `{name}`; `url()` resolves to the WebSocket's URL, which works once with `isOnce`;
+ * `explain()` resolves to `{sentence, isFinal}` after a refused opening; `resize(width, height)` is undefined where
+ * it is not allowed; `used()` is called at the first input of the user and then at most once a minute; `probe` is a
+ * small resource for measuring the round trip. Returns the console.
  */
-export function showConsole(RFB, { machine, url, explain, resize, probe }) {
+export function showConsole(RFB, { machine, url, explain, resize, probe, used = () => {}, isOnce = false }) {
   const find = (id) => document.getElementById(id);
-  const console_ = new Console(RFB, find("screen"), url, explain);
+  const console_ = new Console(RFB, find("screen"), url, explain, isOnce);
   const rename = (name) => {
     find("name").textContent = name;
     find("name").title = name;
@@ -32,10 +36,13 @@ export function showConsole(RFB, { machine, url, explain, resize, probe }) {
     find("notice").hidden = !isOver && state !== State.WAITING;
     find("sentence").textContent = sentence;
     find("next").textContent = isOver ? "" : "The page connects again by itself.";
-    find("again").hidden = !isOver;
-    for (const id of ["ctrl-alt-del", "type", "close"]) find(id).disabled = state !== State.OPEN;
-    if (isOver) find("again").focus();
+    find("again").hidden = !isOver || !console_.canOpen;
+    for (const id of ["ctrl-alt-del", "type"]) find(id).disabled = state !== State.OPEN;
+    find("close").disabled = isOver;
+    if (isOver) (console_.canOpen ? find("again") : find("back")).focus();
   });
+  console_.addEventListener("leave", () => find("ctrl-alt-del").focus());
+  watchUse(find("stage"), used);
   startToolbar(document, console_, resize);
   watchQuality(probe, () => console_.bytes, ({ word, milliseconds, rate }) => {
     const trip = milliseconds === null ? "no answer" : `${Math.max(1, Math.round(milliseconds))} ms`;
@@ -46,4 +53,16 @@ export function showConsole(RFB, { machine, url, explain, resize, probe }) {
   window.addEventListener("pagehide", () => console_.close());
   console_.open();
   return console_;
+}
+
+function watchUse(element, used) {
+  let last = -Infinity;
+  const noted = () => {
+    if (performance.now() - last < USE_INTERVAL) return;
+    last = performance.now();
+    used();
+  };
+  for (const name of ["keydown", "pointerdown", "wheel"]) {
+    element.addEventListener(name, noted, { capture: true, passive: true });
+  }
 }
