@@ -39,6 +39,7 @@ export function showConsole(RFB, { machine, url, explain, resize, probe, used = 
     find("again").hidden = !isOver || !console_.canOpen;
     for (const id of ["ctrl-alt-del", "type"]) find(id).disabled = state !== State.OPEN;
     find("close").disabled = isOver;
+    find("hint").hidden = state !== State.OPEN;
     if (isOver) (console_.canOpen ? find("again") : find("back")).focus();
   });
   console_.addEventListener("leave", () => find("ctrl-alt-del").focus());
