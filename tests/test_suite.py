@@ -10,18 +10,26 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.support import packages
 from tests.support.packages import NO_COMPILER, advice
 from tests.support.programs import ROOT, environment
 
 FILES = [path for folder in ("tests", "bench") for path in sorted((ROOT / folder).rglob("*.py"))]
+TABLES = {"tests/faults/table.py", "tests/nginx/cases.py", "tests/nginx/inventory_cases.py"}
+"""Files that hold a table and nothing else."""
 
 
 def popens(path: Path) -> list[ast.Call]:
     """Return every call of `subprocess.Popen` in a file."""
     calls = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
     return [call for call in calls if ast.unparse(call.func) in ("subprocess.Popen", "Popen")]
+
+
+def test_only_tables_are_longer_than_400_lines() -> None:
+    long = {str(path.relative_to(ROOT)) for path in FILES if len(path.read_text().splitlines()) > 400}
+    assert long == TABLES
 
 
 def test_every_child_of_a_test_is_given_its_environment() -> None:
@@ -78,6 +86,12 @@ def test_a_test_that_hangs_is_ended_and_named(tmp_path: Path, pytestconfig: pyte
     said = run(tmp_path, hangs + "\ndef test_next():\n    pass\n", "-o", "timeout=1")
     assert "FAILED test_it.py::test_for_ever - Failed: Timeout" in said, said
     assert "1 failed, 1 passed" in said
+
+
+def test_no_example_of_hypothesis_fails_by_its_duration() -> None:
+    """A test may set a deadline of its own again."""
+    assert settings.default.deadline is None
+    assert HealthCheck.too_slow in settings.default.suppress_health_check
 
 
 def run(folder: Path, tests: str, *options: str) -> str:
