@@ -12,12 +12,12 @@ const WORDS = {
 };
 
 /** Milliseconds between two reports that the console is in use. */
-const USE_INTERVAL = 60000;
+const USE_INTERVAL = 20000;
 
 /**
  * Show a console. `machine` is `{name}`; `url()` resolves to the WebSocket's URL, which works once with `isOnce`;
  * `explain()` resolves to `{sentence, isFinal}` after a refused opening; `resize(width, height)` is undefined where
- * it is not allowed; `used()` is called at the first input of the user and then at most once a minute; `probe` is a
+ * it is not allowed; `used()` is called at the first input of the user and then at most every 20 s; `probe` is a
  * small resource for measuring the round trip. Returns the console.
  */
 export function showConsole(RFB, { machine, url, explain, resize, probe, used = () => {}, isOnce = false }) {
