@@ -3,6 +3,7 @@
 import { Console, State } from "./console.js";
 import { watchQuality } from "./quality.js";
 import { startToolbar } from "./toolbar.js";
+import { watchUse } from "./use.js";
 
 const WORDS = {
   [State.CONNECTING]: "connecting",
@@ -10,9 +11,6 @@ const WORDS = {
   [State.WAITING]: "connecting again",
   [State.ENDED]: "closed",
 };
-
-/** Milliseconds between two reports that the console is in use. */
-const USE_INTERVAL = 20000;
 
 /**
  * Show a console. `machine` is `{name}`; `url()` resolves to the WebSocket's URL, which works once with `isOnce`;
@@ -54,16 +52,4 @@ export function showConsole(RFB, { machine, url, explain, resize, probe, used = 
   window.addEventListener("pagehide", () => console_.close());
   console_.open();
   return console_;
-}
-
-function watchUse(element, used) {
-  let last = -Infinity;
-  const noted = () => {
-    if (performance.now() - last < USE_INTERVAL) return;
-    last = performance.now();
-    used();
-  };
-  for (const name of ["keydown", "pointerdown", "wheel"]) {
-    element.addEventListener(name, noted, { capture: true, passive: true });
-  }
 }
