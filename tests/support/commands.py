@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import codecs
 import contextlib
 import fcntl
@@ -18,6 +19,7 @@ from typing import Self
 
 import pytest
 
+from esxiproxy.cli import import_nginx
 from tests.support.programs import ROOT, environment, until
 
 _MAIN = "from esxiproxy.cli.main import main, subcommand\nimport os, sys\n"
@@ -111,3 +113,10 @@ class OnTerminal:
 
     def _set_size(self, width: int, height: int) -> None:
         fcntl.ioctl(self._terminal, termios.TIOCSWINSZ, struct.pack("HHHH", height, width, 0, 0))
+
+
+def import_nginx_command(*arguments: str) -> int:
+    """Run `esxiproxy import-nginx` in this process, and return its exit status."""
+    parser = argparse.ArgumentParser()
+    import_nginx.add_arguments(parser)
+    return import_nginx.run(parser.parse_args(arguments))
