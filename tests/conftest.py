@@ -11,11 +11,16 @@ import os
 import signal
 
 import pytest
+from hypothesis import HealthCheck, settings
 from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 from twisted.python.failure import Failure
 
 from tests.support import packages, programs
 from tests.support.certificates import Authority
+
+# No example of hypothesis fails by its duration, which on a busy machine is that of other programs.
+settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy")
 
 FORBIDDEN = ("Unhandled", programs.TICKET)
 MOST = 50

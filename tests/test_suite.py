@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.support import packages
 from tests.support.packages import NO_COMPILER, advice
@@ -85,6 +86,12 @@ def test_a_test_that_hangs_is_ended_and_named(tmp_path: Path, pytestconfig: pyte
     said = run(tmp_path, hangs + "\ndef test_next():\n    pass\n", "-o", "timeout=1")
     assert "FAILED test_it.py::test_for_ever - Failed: Timeout" in said, said
     assert "1 failed, 1 passed" in said
+
+
+def test_no_example_of_hypothesis_fails_by_its_duration() -> None:
+    """A test may set a deadline of its own again."""
+    assert settings.default.deadline is None
+    assert HealthCheck.too_slow in settings.default.suppress_health_check
 
 
 def run(folder: Path, tests: str, *options: str) -> str:

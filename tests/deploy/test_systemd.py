@@ -135,8 +135,7 @@ def test_the_service_starts_with_the_socket_that_systemd_has_bound(tmp_path):
         )
         try:
             # It waits in the queue until the proxy is there.
-            with socket.create_connection(("127.0.0.1", port), timeout=15) as client:
-                client.settimeout(15)
+            with socket.create_connection(("127.0.0.1", port), timeout=60) as client:
                 client.sendall(b"GET / HTTP/1.1\r\nHost: proxy\r\n\r\n")
                 answer = client.recv(4096)
             assert answer.startswith(b"HTTP/1.1 426 ")

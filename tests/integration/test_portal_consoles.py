@@ -257,6 +257,18 @@ def test_a_console_in_the_browser_goes_on_at_another_host(scene: PortalScene) ->
             taken.append(move())
         assert min(taken) < GOES_ON_WITHIN, taken
         until(lambda: console.has_typed("hi"), "the picture of the machine is there again")
+        # A user with the right ends the console, whose page does not come back by itself.
+        machine = f"/api/machines/dc1/{scene.vcenter.machine('web-01')['uuid']}"
+        operator = scene.proxy.log_in("root")
+        _, _, body = scene.proxy.ask("GET", f"{machine}/connections", Cookie=operator)
+        labels = [each["label"] for each in json.loads(body)["connections"]]
+        assert len(labels) == 1
+        sent = {"Cookie": operator, "Content_Type": "application/json"}
+        assert scene.proxy.ask("POST", f"{machine}/drop", json.dumps({"labels": labels}), **sent)[0] == 202
+        console.state("closed")
+        assert console.text("sentence") == "A user of the portal has ended consoles of this machine."
+        console.click("again")
+        console.state("open")
         scene.vcenter.control("PATCH", "/machines/web-01", max_consoles=1)
         full = ConsoleView(chromium.open(href))
         sentence = "All consoles of this machine are in use."

@@ -49,7 +49,7 @@ class EchoUpstream:
 
     def __enter__(self) -> Self:
         self._thread.start()
-        assert self._up.wait(10)
+        assert self._up.wait(20)
         return self
 
     def __exit__(

@@ -113,7 +113,7 @@ def black_hole() -> Iterator[int]:
         yield listening.getsockname()[1]
 
 
-def until(ask: Callable[[], T | None], what: str, seconds: float = 15.0) -> T:
+def until(ask: Callable[[], T | None], what: str, seconds: float = 20.0) -> T:
     """Call a function until its result is neither None nor False, and return that; fail after a deadline."""
     deadline = time.monotonic() + seconds
     while True:
@@ -164,7 +164,7 @@ class Program(Seen):
         """Return whether the program can be used."""
         raise NotImplementedError
 
-    def start(self, seconds: float = 20.0) -> Self:
+    def start(self, seconds: float = 60.0) -> Self:
         """Start it and wait until it is ready; if it is not in time, fail with what it wrote."""
         with self._log.open("ab") as output:
             self._process = subprocess.Popen(

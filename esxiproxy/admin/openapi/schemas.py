@@ -338,7 +338,11 @@ SCHEMAS: dict[str, Schema] = {
     ),
     "Event": record(
         {
-            "event": {"type": "string", "enum": ["status", "window"], "description": "Kind of the event."},
+            "event": {
+                "type": "string",
+                "enum": ["status", "window", "ping", "unavailable"],
+                "description": "Kind of the event.",
+            },
             "data": text("A JSON object.", contentMediaType="application/json"),
         },
         description="One event of the stream, as an object of its fields.",

@@ -16,7 +16,7 @@ from esxiproxy.core.http.body import Body, FixedBody
 from esxiproxy.core.http.chunked_body import ChunkedBody
 from esxiproxy.core.http.fields import one_connection
 from esxiproxy.core.http.head import Fields, RequestHead, tokens
-from esxiproxy.core.http.head_writer import answer_head, request_head
+from esxiproxy.core.http.head_writer import answer_head
 from esxiproxy.core.http.message import LazyRewriter, forwarded_answer, plain_answer, trailer_fields
 from esxiproxy.core.http.request import Request
 from esxiproxy.core.http.response_body import response_body
@@ -127,24 +127,17 @@ class Forwarding:
         return self.response_body if self._held is None else self._held.payload
 
     def begin(
-        self,
-        target: bytes,
-        fields: Fields,
-        rewriter: LazyRewriter,
-        more: Fields = (),
-        answer_filter: AnswerFilter | None = None,
-    ) -> bytes:
-        """Return the head of the request for the upstream.
+        self, rewriter: LazyRewriter, more: Fields = (), answer_filter: AnswerFilter | None = None
+    ) -> None:
+        """Note that the head of the request is sent to an upstream.
 
         ``more`` are fields that the response to the client gets in addition.  ``answer_filter`` may change
-        the response.  A second call prepares a second attempt on another connection.  Raise ValueError for a
-        target or a field with an illegal byte.
+        the response.  A second call begins a second attempt on another connection.
         """
         self._rewriter, self._more, self._filter = rewriter, more, answer_filter
         if self.response_started or self._upstream_ended:
             self.response_started = self._upstream_ended = self.continues_head = False
             self._reader = self._held = None
-        return request_head(self._head.method, target, fields)
 
     # The request
 

@@ -127,6 +127,7 @@ def test_bytes_behind_a_response_are_never_passed_on(exchange, way, kinds, is_ch
     scene.settle()
     scene.host.transport.write(octets[-1:] + OK)
     scene.until(lambda: scene.recorder.records)
+    scene.until(lambda: read(bytes(scene.client.got)).whole)
     scene.settle()
     answer = read(bytes(scene.client.got))
     assert answer.whole and answer.body == body and not answer.rest
