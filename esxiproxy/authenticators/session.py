@@ -61,7 +61,7 @@ class SessionAuthenticator:
 
 
 def _is_automatic(request: Request) -> bool:
-    """Return whether an open page sends a request by itself.
+    """Return whether an open page sends a request without a user.
 
     These are event streams, pictures, measurements, and the requests that the page marks.
     """

@@ -24,7 +24,7 @@ COLUMNS = frozenset({"name", "folder", "power", "vsphere", "tag"})
 
 @dataclass(frozen=True, slots=True)
 class MachineRow:
-    """A machine with the rights of one user.  ``words`` are its texts, which a search looks into."""
+    """A machine with the rights of one user.  ``words`` are its texts, which a search compares."""
 
     machine: Machine
     rights: frozenset[str]

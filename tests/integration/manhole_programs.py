@@ -37,13 +37,6 @@ class Serving(Offering, Crew):
     plugins = {"esxiproxy.services": {"idle": f"{__name__}:Idle"}}
 
 
-class Single(Crew):
-    """A proxy of one process."""
-
-    def is_ready(self) -> bool:
-        return Proxy.is_ready(self)
-
-
 @contextlib.contextmanager
 def running(
     content: str, operator: Operator, consoles: int = 8, kind: type[Proxy] = Crew

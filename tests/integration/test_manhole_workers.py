@@ -17,7 +17,6 @@ from tests.integration.manhole_programs import (
     PID,
     PROMPT,
     Serving,
-    Single,
     command,
     listed,
     piped,
@@ -27,7 +26,7 @@ from tests.integration.manhole_programs import (
 )
 from tests.integration.test_manhole import Operator
 from tests.support import config
-from tests.support.crowd import EchoUpstream, echoes, let_go
+from tests.support.crowd import EchoUpstream, Single, echoes, let_go
 from tests.support.processes import ROOT_ONLY
 from tests.support.programs import free_port, until
 from tests.support.terminal import OnTerminal

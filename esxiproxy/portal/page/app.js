@@ -62,7 +62,7 @@ function skip(event) {
   document.getElementById("machines").focus();
 }
 
-/** Who is logged in, and the way out. */
+/** The name of the user, and the logout. */
 function Header({ live, say }) {
   const { status, connection } = live;
   const leave = async () => {
