@@ -31,7 +31,7 @@ from esxiproxy.ops.metrics.collectors import (
     hosts,
     workers,
 )
-from esxiproxy.ops.metrics.exposition import expose
+from esxiproxy.ops.metrics.exposition import content_type_of, expose
 from esxiproxy.ops.metrics.files import process_metrics
 from esxiproxy.ops.metrics.metrics import FAMILIES, MAX_LENGTH, Metrics
 from esxiproxy.ops.metrics.observer import MetricsObserver
@@ -145,6 +145,22 @@ def test_the_format_follows_the_accept_field(observer, accept, content_type):
     found, text = expose(observer.metrics, accept)
     assert found.startswith(content_type)
     assert text.endswith(b"# EOF\n") == ("openmetrics" in content_type)
+
+
+def test_there_are_three_formats_whatever_a_client_accepts(observer):
+    """Scrapes of one format share their work, so a client must not be able to invent formats."""
+    versions = ["0.0.1", "0.0.4", *(f"{number}.0.{number}" for number in range(1, 50)), "1" * 2000]
+    escapings = ["", *(f";escaping={each}" for each in ("allow-utf-8", "underscores", "dots", "values", "x"))]
+    accepts = [
+        f"{kind};version={version}{escaping}"
+        for kind in ("text/plain", "application/openmetrics-text")
+        for version in versions
+        for escaping in escapings
+    ]
+    found = {content_type_of(accept) for accept in accepts}
+    assert len(found) <= 3 and {content_type_of(each) for each in found} == found
+    for accept in found:
+        assert expose(observer.metrics, accept)[0] == accept
 
 
 def test_extra_families_are_computed_by_the_caller(shown):

@@ -15,6 +15,8 @@ from esxiproxy.ops.metrics.files import Index
 from esxiproxy.ops.metrics.merging import merge_dead
 from esxiproxy.ops.metrics.metrics import Metrics
 
+_OPENMETRICS = "application/openmetrics-text; version=1.0.0"
+_TEXT = "text/plain; version=1.0.0"
 _ATTEMPTS = 20
 """Attempts to read a folder while another process merges files in it."""
 
@@ -61,15 +63,23 @@ def expose(source: Metrics | Path, accept: str = "", extra: Iterable[Metric] = (
 
 
 def content_type_of(accept: str) -> str:
-    """Return the content type of the format for a value of Accept, of which there are few."""
+    """Return the content type of the format for a value of Accept, of which there are three."""
     return _encoder(accept)[1]
 
 
 def _encoder(accept: str) -> tuple[Callable[[Any], bytes], str]:
+    """Return the encoder and the content type of one of three formats.
+
+    The library accepts any number as a version, and four ways to escape names.  The names of our metrics need
+    no escape.
+    """
     try:
-        return exposition.choose_encoder(accept)
+        wanted = exposition.choose_encoder(accept)[1]
     except (TypeError, ValueError):  # a version that is no number
-        return exposition.choose_encoder("")
+        wanted = ""
+    if wanted.startswith(_OPENMETRICS.partition(";")[0]):
+        return exposition.choose_encoder(_OPENMETRICS)
+    return exposition.choose_encoder(_TEXT if wanted.startswith(_TEXT) else "")
 
 
 def read_folder(folder: Path) -> list[Metric]:
