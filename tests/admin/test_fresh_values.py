@@ -4,7 +4,7 @@ import pytest
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.task import Clock
 
-from esxiproxy.admin.fresh_values import LONGEST_REST, MAX_WAITING, REST, FreshValues, TooManyWait
+from esxiproxy.admin.fresh_values import LONGEST_REST, MAX_AGE, MAX_WAITING, REST, FreshValues, TooManyWait
 from tests.support.outcome import result
 
 
@@ -106,3 +106,48 @@ def test_only_so_many_callers_wait(computed):
     later = computed.get()
     computed.end(0, "later")
     assert result(later) == "later"
+
+
+def test_a_client_that_asks_all_the_time_does_not_keep_out_the_others(computed):
+    """A load balancer got 503 for as long as somebody asked more often than a value was computed."""
+    flood = [computed.get() for _ in range(MAX_WAITING)]
+    with pytest.raises(TooManyWait):
+        result(computed.get())
+    for number in range(20):
+        computed.clock.advance(0.05)
+        computed.begun[-1][1].callback(number)
+        flood += [computed.get() for _ in range(MAX_WAITING)]
+        assert result(computed.get()) == number
+        computed.clock.advance(REST * 0.05)
+    assert len(computed.begun) == 21
+    with pytest.raises(TooManyWait):
+        result(computed.get("another key"))
+    computed.clock.advance(MAX_AGE)
+    with pytest.raises(TooManyWait):
+        result(computed.get())
+    for each in flood:
+        each.addErrback(lambda _: None)
+
+
+def test_a_value_is_dropped_when_nobody_waits(computed):
+    computed.get()
+    computed.end(0.1, "old")
+    refused = [computed.get() for _ in range(MAX_WAITING + 1)][-1]
+    with pytest.raises(TooManyWait):
+        result(refused)
+
+
+def test_an_error_is_no_value_for_those_who_may_not_wait(computed):
+    computed.get()
+    computed.get("other")
+    computed.begun[0][1].callback("fine")
+    computed.clock.advance(0)
+    again = computed.get()
+    computed.begun[1][1].callback("other")
+    computed.clock.advance(0)
+    computed.begun[2][1].errback(ValueError("broken"))
+    with pytest.raises(ValueError, match="broken"):
+        result(again)
+    refused = [computed.get() for _ in range(MAX_WAITING + 1)][-1]
+    with pytest.raises(TooManyWait):
+        result(refused)
