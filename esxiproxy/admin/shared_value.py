@@ -28,6 +28,8 @@ class SharedValue(Generic[T]):
         self._computed_at = self._expires = float("-inf")
         self._waiting: list[Deferred[T]] = []
         self._is_computing = False
+        self._later: list[Deferred[T]] | None = None
+        """The callers since the value was forgotten during its computation; None if it was not forgotten."""
 
     @property
     def fresh(self) -> T | None:
@@ -36,25 +38,31 @@ class SharedValue(Generic[T]):
         return self._value if age < 2 * self._life else None
 
     def forget(self) -> None:
-        """Compute the value again for the next caller."""
+        """Compute the value again for the next caller, also if it is being computed now."""
         self._expires = float("-inf")
+        if self._is_computing and self._later is None:
+            self._later = []
 
     async def get(self) -> T:
         """Return the value.  A caller that is cancelled does not disturb the others."""
         if self._value is not None and self._clock.seconds() < self._expires:
             return self._value
         wanted: Deferred[T] = Deferred(self._forget)
-        self._waiting.append(wanted)
+        (self._waiting if self._later is None else self._later).append(wanted)
+        self._begin()
+        return await wanted
+
+    def _begin(self) -> None:
         if not self._is_computing:
             self._is_computing = True
             Deferred.fromCoroutine(self._run()).addErrback(self._fail)
-        return await wanted
 
     async def _run(self) -> None:
         began = self._clock.seconds()
         value = await self._compute()
         self._value, self._computed_at = value, self._clock.seconds()
-        self._expires = self._computed_at + max(self._life, _REST * (self._computed_at - began))
+        if self._later is None:
+            self._expires = self._computed_at + max(self._life, _REST * (self._computed_at - began))
         for waiter in self._taken():
             if not waiter.called:  # cancelled by one that was served before
                 waiter.callback(value)
@@ -65,10 +73,14 @@ class SharedValue(Generic[T]):
                 waiter.errback(failure)
 
     def _taken(self) -> list[Deferred[T]]:
+        """Return the callers that get the outcome, and compute the value again for those that came later."""
         self._is_computing = False
-        waiting, self._waiting = self._waiting, []
+        waiting, self._waiting, self._later = self._waiting, self._later or [], None
+        if self._waiting:
+            self._begin()
         return waiting
 
     def _forget(self, waiter: Deferred[T]) -> None:
-        if waiter in self._waiting:
-            self._waiting.remove(waiter)
+        for waiting in (self._waiting, self._later or []):
+            if waiter in waiting:
+                waiting.remove(waiter)

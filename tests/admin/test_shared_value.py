@@ -79,3 +79,43 @@ def test_a_slow_computation_rests():
     computed.clock.advance(2)
     computed.get()
     assert len(computed.running) == 2
+
+
+def test_a_value_that_is_forgotten_while_it_is_computed_is_computed_again():
+    """A link that was revoked during a look at the list was shown as valid in the next one."""
+    computed = Computed()
+    before = computed.get()
+    computed.value.forget()
+    after, gone = computed.get(), computed.get()
+    gone.addErrback(lambda _: None).cancel()
+    computed.running[0].callback("old")
+    assert result(before) == "old" and not after.called
+    computed.running[1].callback("new")
+    assert result(after) == "new" == result(computed.get())
+    assert len(computed.running) == 2
+
+
+@pytest.mark.parametrize("outcome", ["old", ValueError("broken")])
+def test_a_value_that_was_forgotten_is_not_kept_without_a_caller(outcome):
+    computed = Computed()
+    before = computed.get().addErrback(lambda _: None)
+    computed.value.forget()
+    computed.value.forget()
+    finish = computed.running[0].errback if isinstance(outcome, ValueError) else computed.running[0].callback
+    finish(outcome)
+    assert before.called and len(computed.running) == 1
+    after = computed.get()
+    computed.running[1].callback("new")
+    assert result(after) == "new"
+
+
+def test_an_error_of_a_forgotten_computation_is_not_for_those_who_came_later():
+    computed = Computed()
+    before = computed.get()
+    computed.value.forget()
+    after = computed.get()
+    computed.running[0].errback(ValueError("broken"))
+    with pytest.raises(ValueError, match="broken"):
+        result(before)
+    computed.running[1].callback("new")
+    assert result(after) == "new"
