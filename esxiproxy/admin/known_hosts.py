@@ -115,7 +115,8 @@ class KnownHosts:
         sections = [each for each in config.routers.values() if each.type.name == "inventory"]
         self._found = {each.section: self._found.get(each.section, ()) for each in sections}
         for section in sections:
-            await self._reads.run(f"[{section.section}] file", partial(self._read_inventory, section, config))
+            name = f"{section.settings['file']} of [{section.section}]"
+            await self._reads.run(name, partial(self._read_inventory, section, config))
         own = [
             known_host(Destination.of(upstream), "", config.connection_limits)
             for upstream in config.upstreams.values()

@@ -4,9 +4,12 @@ import json
 import os
 
 import pytest
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.task import Clock
 
 from esxiproxy.admin import resolved_names
+from esxiproxy.admin.file_reads import TIMEOUT
+from esxiproxy.admin.known_hosts import KnownHosts
 from esxiproxy.app.preflight import load
 from esxiproxy.core.routing import Upstream
 from esxiproxy.core.session.claim import SlotClaim
@@ -152,6 +155,24 @@ def test_an_inventory_is_read_again_when_it_changes_and_stays_when_it_is_broken(
     os.unlink(file)
     world.advance(2)
     assert "esx-z" in hosts(admin)
+
+
+def test_another_file_is_read_while_the_disk_of_the_one_before_hangs(config, tmp_path):
+    """A reload that moved an inventory from a dead disk to a good one showed the old hosts."""
+    before, clock, hanging = tmp_path / "hosts.csv", Clock(), Deferred()
+    (tmp_path / "good.csv").write_text("name,address\nesx-z,192.0.2.77\n")
+    (tmp_path / "new.ini").write_text((tmp_path / "proxy.ini").read_text().replace("hosts.csv", "good.csv"))
+
+    def in_thread(call, file, *arguments):
+        return hanging if file == before else succeed(call(file, *arguments))
+
+    known = KnownHosts(in_thread, clock)
+    late = Deferred.fromCoroutine(known.read(config))
+    clock.advance(TIMEOUT)
+    assert "esx-z" not in {host.name for host in result(late)}
+    found = result(Deferred.fromCoroutine(known.read(load(tmp_path / "new.ini"))))
+    assert "esx-z" in {host.name for host in found}
+    hanging.callback((None, None, "an error"))
 
 
 def test_the_hosts_of_the_configuration_are_read_without_the_consoles(world, config):
