@@ -11,6 +11,8 @@ from twisted.logger import Logger
 
 TIMEOUT = 2.0
 """Seconds from the begin of a read for which its callers wait."""
+MAX_LATE = 2
+"""Reads that may be late at once.  No other one begins then, since the threads are those of all services."""
 
 
 @dataclass(eq=False, slots=True)
@@ -25,7 +27,8 @@ class _Running:
 class FileReads:
     """Reads of files, each of which runs once at a time.
 
-    A read that hangs keeps one thread busy, however often its file is wanted.
+    A read that hangs keeps one thread busy, however often its file is wanted, and a disk that hangs keeps
+    ``MAX_LATE`` threads busy, however many files it has.
     """
 
     _log = Logger()
@@ -35,8 +38,13 @@ class FileReads:
         self._running: dict[str, _Running] = {}
 
     async def run(self, name: str, read: Callable[[], Awaitable[None]]) -> None:
-        """Read a file unless that is under way, and return when the read has ended, or is late."""
+        """Read a file unless that is under way, and return when the read has ended, or is late.
+
+        Nothing is read while as many other reads are late as may be.
+        """
         if name not in self._running:
+            if sum(each.is_late for each in self._running.values()) >= MAX_LATE:
+                return
             self._running[name] = _Running(self._clock.seconds())
             Deferred.fromCoroutine(self._read(name, read))
         running = self._running.get(name)

@@ -5,7 +5,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 
 from esxiproxy.admin.certificates import CertificateReader
-from esxiproxy.admin.file_reads import TIMEOUT, FileReads
+from esxiproxy.admin.file_reads import MAX_LATE, TIMEOUT, FileReads
 from tests.support.certificates import self_signed
 from tests.support.logs import process_log
 from tests.support.outcome import result
@@ -23,9 +23,9 @@ class Disk:
         self.running.append(Deferred())
         await self.running[-1]
 
-    def read(self):
+    def read(self, name="a file"):
         """Return the Deferred of one caller."""
-        return Deferred.fromCoroutine(self.reads.run("a file", self._read))
+        return Deferred.fromCoroutine(self.reads.run(name, self._read))
 
 
 @pytest.fixture
@@ -62,6 +62,24 @@ def test_nobody_waits_for_a_read_that_hangs(disk):
     assert not later.called, "it is read again when the disk goes on"
     disk.running[1].callback(None)
     assert later.called
+
+
+def test_a_disk_with_many_files_keeps_few_threads_busy(disk):
+    """Ten certificates on a disk that hung took all threads, and with them /metrics and the audit log."""
+    began, names = disk.clock.seconds(), [f"file {number}" for number in range(30)]
+    for name in names:
+        caller = disk.read(name)
+        if not caller.called:
+            disk.clock.advance(TIMEOUT)
+        assert caller.called
+    assert len(disk.running) == MAX_LATE and disk.clock.seconds() - began == MAX_LATE * TIMEOUT
+    disk.running[0].callback(None)
+    good = disk.read("file 7")
+    disk.running[-1].callback(None)
+    assert good.called and len(disk.running) == MAX_LATE + 1
+    disk.read("file 8")
+    disk.clock.advance(TIMEOUT)
+    assert disk.read("file 9").called and len(disk.running) == MAX_LATE + 2
 
 
 def test_a_caller_that_leaves_disturbs_no_other_one(disk):
