@@ -177,9 +177,15 @@ class PortalApi:
             raise PortalError(400, "a label is a text")
         self._report(f"ends {len(labels)} consoles of", arrival, row)
         self._forget_dropped()
+        is_first = row.key not in self._dropped
         self._dropped[row.key] = self._clock.seconds()  # a page may lose its console before the answer
         self._dropped.move_to_end(row.key)
-        await self._call(arrival, self._service.drop_connections, row.machine, labels)
+        try:
+            await self._call(arrival, self._service.drop_connections, row.machine, labels)
+        except Exception:
+            if is_first:
+                self._dropped.pop(row.key, None)
+            raise
         return PortalAnswer.of({}, 202)
 
     def _forget_dropped(self) -> None:

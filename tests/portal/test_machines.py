@@ -9,7 +9,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
 from twisted.python.failure import Failure
 
-from esxiproxy.core.errors import SessionError, StateUnavailable
+from esxiproxy.core.errors import SessionError, StateUnavailable, VSphereUnavailable
 from esxiproxy.portal.api import MAX_CALLS_EACH
 from esxiproxy.portal.favourites import MOST
 from esxiproxy.portal.thumbnails import MAX_WAITING
@@ -123,6 +123,19 @@ def test_pages_are_told_for_a_while_that_consoles_of_their_machine_were_ended(po
     assert not dropped(1) and dropped(2)
     portal.clock.advance(10)
     assert not dropped(2) and not portal.root._api._dropped
+
+
+def test_consoles_that_could_not_be_ended_come_back(portal):
+    """A page that lost its console by itself was told that a user had ended it."""
+    operator = {"principal": portal.operator()}
+    portal.service.fails = VSphereUnavailable("the vCenter dc1 cannot be reached")
+    assert portal.act(one(1, "drop"), {"labels": ["7"]}, **operator).status == 503
+    assert not portal.get(one(1)).value["dropped"]
+    portal.service.fails = None
+    assert portal.act(one(1, "drop"), {"labels": ["7"]}, **operator).status == 202
+    portal.service.fails = VSphereUnavailable("the vCenter dc1 cannot be reached")
+    portal.act(one(1, "drop"), {"labels": ["8"]}, **operator)
+    assert portal.get(one(1)).value["dropped"], "others were ended before"
 
 
 @pytest.mark.parametrize(
