@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from esxiproxy.core.errors import SessionError
-from esxiproxy.core.http.head import HeadReader
+from esxiproxy.core.http.head import HeadReader, parse
 from tests.core.test_head import BAD, head
 
 FIELDS = b"X-A:  b c \t", b"Cookie: a=1", b"Cookie: b=2"
@@ -85,3 +87,11 @@ def test_a_large_head_is_not_remembered():
     first, _ = reader.feed(large)
     second, _ = reader.feed(large)
     assert first == second and first.fields is not second.fields
+
+
+def test_a_head_with_other_fields_has_their_values():
+    """A plugin that removed a field with `replace` still found it by its name."""
+    head = parse(b"GET / HTTP/1.1\r\nHost: h\r\nCookie: secret\r\n\r\n")
+    other = replace(head, fields=tuple(field for field in head.fields if field[0] != b"Cookie"))
+    assert other.value(b"cookie") is None and other.value(b"host") == b"h"
+    assert other.named == {b"host": [b"h"]} and replace(head, fields=()).named == {}

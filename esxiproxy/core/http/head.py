@@ -48,8 +48,7 @@ class RequestHead:
     ``raw`` has its bytes with the blank line.  Field names in ``fields`` keep their case, and values have no
     white space around them.  ``version`` is ``(1, 0)`` or ``(1, 1)``.  ``target`` is in origin-form or ``*``.
     ``absolute`` is whether the client sent it in absolute-form, with the authority of the Host field.
-    ``named`` has the values of each field by its name in lower case; it is made of ``fields``, unless the
-    head shares both with another one.
+    ``named`` has the values of each field by its name in lower case.
     """
 
     raw: bytes
@@ -58,11 +57,10 @@ class RequestHead:
     version: tuple[int, int]
     fields: Fields
     absolute: bool = False
-    named: Mapping[bytes, list[bytes]] = field(default_factory=dict, repr=False, compare=False)
+    named: Mapping[bytes, list[bytes]] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        if self.fields and not self.named:
-            object.__setattr__(self, "named", by_name(self.fields))
+        object.__setattr__(self, "named", by_name(self.fields))
 
     def __repr__(self) -> str:
         """Return a text for logs and tracebacks, without the ticket and without field values."""
@@ -74,7 +72,7 @@ class RequestHead:
         if names.isdisjoint(self.named):
             return self
         kept = tuple(field for field in self.fields if field[0].lower() not in names)
-        return replace(self, fields=kept, named={})
+        return replace(self, fields=kept)
 
     def values(self, name: bytes) -> list[bytes]:
         """Return the values of all fields of that name (lower case), in their order."""
@@ -254,7 +252,10 @@ def _with_same_fields(raw: bytes, before: RequestHead) -> RequestHead | None:
     if line is None or len(raw) > MAX_TARGET or raw[line.end() :] != before.raw[before.raw.find(b"\n") + 1 :]:
         return None
     method, target = line.groups()
-    return RequestHead(raw, method, target, before.version, before.fields, named=before.named)
+    head = RequestHead(raw, method, target, before.version, ())
+    object.__setattr__(head, "fields", before.fields)
+    object.__setattr__(head, "named", before.named)
+    return head
 
 
 def _request_line(line: bytes) -> tuple[bytes, bytes, tuple[int, int]]:
