@@ -123,3 +123,11 @@ def test_a_password_of_redis_without_tls_is_a_warning(folder, state, secure):
     text = f"the password passes in plain text: write {secure} unless the network is trusted"
     assert found == ([] if secure is None else [f"x.ini:7: warning: [proxy] state: {text}"])
     assert read(f"{L}[proxy]\nstate = {state.replace('proxy@', '')}\n").warnings == ()
+
+
+def test_a_password_of_sentinels_without_tls_is_a_warning(folder):
+    (folder / "pw").write_text("pa55word\n")
+    state = "[proxy]\nstate = redis+sentinel://s1.example.com/lab\n"
+    assert len(read(f"{L}{state}state_sentinel_password_file = pw\n").warnings) == 1
+    state = state.replace("redis+", "rediss+")
+    assert read(f"{L}{state}state_sentinel_password_file = pw\n").warnings == ()

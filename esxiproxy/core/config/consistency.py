@@ -81,7 +81,8 @@ def _state_conflicts(proxy: SectionValues) -> Iterator[Conflict]:
 def proxy_warnings(proxy: SectionValues) -> Iterator[Conflict]:
     """Yield a warning for a password that passes the network in plain text."""
     redis = proxy["state"]
-    if not isinstance(redis, RedisAddress) or redis.secure or not proxy.has("state_password_file"):
+    has_password = proxy.has("state_password_file") or proxy.has("state_sentinel_password_file")
+    if not isinstance(redis, RedisAddress) or redis.secure or not has_password:
         return
     hosts = [redis.host] if redis.service is None else [host for host, _port in redis.service.sentinels]
     if not all(map(_is_own, hosts)):
