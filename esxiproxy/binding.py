@@ -171,7 +171,7 @@ def _check_stale(place: str, path: str) -> None:
 
 
 def _refuses(place: str, path: str) -> bool:
-    """Whether a connection to the socket is refused; raises BindError when that cannot be found out."""
+    """Return whether a connection to the socket is refused.  Raises BindError if it cannot be used."""
     with socket.socket(socket.AF_UNIX) as probe:
         probe.setblocking(False)
         try:

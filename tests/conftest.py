@@ -11,11 +11,16 @@ import os
 import signal
 
 import pytest
+from hypothesis import HealthCheck, settings
 from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 from twisted.python.failure import Failure
 
 from tests.support import packages, programs
 from tests.support.certificates import Authority
+
+# No example of hypothesis fails by its duration, which on a busy machine is that of other programs.
+settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy")
 
 FORBIDDEN = ("Unhandled", programs.TICKET)
 MOST = 50
@@ -55,20 +60,20 @@ def accept_ctrl_c() -> None:
 
 
 def pytest_sessionstart() -> None:
-    """From here on everything is read."""
+    """Observe all programs and log events from here on."""
     accept_ctrl_c()
     programs.STOPPED.append(_program_ended)
     globalLogPublisher.addObserver(_logged)
 
 
 def pytest_collection_finish() -> None:
-    """Keep the garbage collector from looking through thousands of tests and modules again and again."""
+    """Exclude the thousands of tests and modules from garbage collections."""
     gc.collect()
     gc.freeze()
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """A Deferred says that its failure was never looked at when it is collected, and no sooner."""
+    """Collect garbage, because a Deferred logs an unhandled failure only when it is collected."""
     gc.unfreeze()
     gc.collect()
     globalLogPublisher.removeObserver(_logged)
@@ -95,5 +100,13 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 @pytest.fixture(scope="module")
 def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    """An authority that signs the certificates of a test module."""
+    """Create an authority that signs the certificates of a test module."""
     return Authority(tmp_path_factory.mktemp("authority"))
+
+
+@pytest.fixture
+def chowns(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int, int]]:
+    """Replace chown by a function that does nothing, and return the arguments of its calls."""
+    found: list[tuple[str, int, int]] = []
+    monkeypatch.setattr(os, "chown", lambda path, user, group: found.append((str(path), user, group)))
+    return found

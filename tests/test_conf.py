@@ -43,7 +43,7 @@ def revocation_list(certificate: Certificate) -> bytes:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of conf/ with a file in every place where an example names one."""
+    """Return a copy of conf/ with a file in every place where an example names one."""
     folder = tmp_path_factory.mktemp("examples") / "conf"
     shutil.copytree(CONF, folder)
     own = self_signed(folder.parent, "own")
@@ -68,7 +68,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_an_example_is_valid(
     example: str, folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whether the libraries of the pages were fetched is no matter of an example."""
+    """An example is valid without the libraries of the pages, which have to be fetched."""
     monkeypatch.setattr("esxiproxy.admin.page_library.missing", list)
     monkeypatch.setattr("esxiproxy.portal.viewer_library.missing", list)
     assert main(["check", "--strict", str(folder / example)]) == 0, capsys.readouterr().err

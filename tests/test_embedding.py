@@ -1,4 +1,4 @@
-"""What another Twisted application may rely on: the public names, and that they cost nothing until used."""
+"""The public names for other Twisted applications, which cost nothing until they are used."""
 
 import ast
 import inspect
@@ -31,7 +31,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def python(program):
-    """What a program in a fresh interpreter prints, as JSON."""
+    """Return the output of a program in a fresh interpreter, as JSON."""
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
     )
@@ -85,7 +85,7 @@ def test_every_public_name_is_explained(name):
 
 
 def documented_signatures():
-    """The calls in the first block of the section "Signatures"."""
+    """Return the calls in the first block of the section "Signatures"."""
     text = (ROOT / "docs" / "embedding.md").read_text().partition("## Signatures")[2]
     block = text.partition("```python\n")[2].partition("```")[0]
     written = re.sub(r"\(([^()]*)\*, ", r"(\1", block)  # a bare star is no expression

@@ -73,7 +73,7 @@ def _version(name: str) -> str:
 
 @pytest.fixture(scope="module")
 def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the installed package and nothing else."""
+    """Create a folder with the installed package and nothing else."""
     need_wheels()
     source = tmp_path_factory.mktemp("source") / "plugin_package"
     shutil.copytree(PACKAGE, source)  # a build leaves files beside the sources

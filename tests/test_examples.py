@@ -1,4 +1,4 @@
-"""The examples run: each serves a console of a simulated host, and ends in order when it is told to."""
+"""Each example serves a console of a simulated host, and ends in order on a signal."""
 
 from __future__ import annotations
 
@@ -72,19 +72,19 @@ class InsideWeb(Program):
         return bool(self.port and self.pages)
 
     def page(self) -> str:
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.pages}/", timeout=10) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.pages}/", timeout=20) as answer:
             return str(answer.read().decode())
 
 
 def greeted(client: Client) -> None:
-    """The console has spoken, and hears."""
+    """Check that the console sends its greeting, and echoes."""
     assert client.recv_frame().payload == b"RFB 003.008\n"
     client.send_frame(BINARY, b"RFB 003.008\n")
     assert client.recv_frame().opcode == BINARY
 
 
 def drained(program: Program, client: Client) -> int:
-    """Told to stop, it lets the open console go on, takes no new one, and ends with the last; its status."""
+    """Stop an example, check that its open console continues and no new one opens, and return its status."""
     os.kill(program.pid, signal.SIGTERM)
     until(lambda: "SIGTERM" in program.log(), "it was told")
     client.send_frame(BINARY, b"\x01")  # RFB's security type: none
@@ -95,7 +95,7 @@ def drained(program: Program, client: Client) -> int:
         pass
     client.recv_eof()
     assert program._process is not None
-    return program._process.wait(8)
+    return program._process.wait(20)
 
 
 def test_a_router_of_ones_own(host: Host) -> None:

@@ -135,13 +135,13 @@ source = cache(Source)
 
 
 def dotted(path):
-    """The name of a file's module within the package."""
+    """Return the name of a file's module within the package."""
     name = ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
     return name if name == "__init__" else name.removesuffix(".__init__")
 
 
 def room(module):
-    """The room of a module: the longest beginning of its name that has rules."""
+    """Return the room of a module: the longest beginning of its name that has rules."""
     while module not in ALLOWED and "." in module:
         module = module.rpartition(".")[0]
     return module
@@ -154,7 +154,7 @@ each_folder = pytest.mark.parametrize("paths", FOLDERS.values(), ids=FOLDERS)
 
 
 def lies_in(module, allowed):
-    """Whether a module is one of these, or lies below one of them."""
+    """Return whether a module is one of these, or lies below one of them."""
     return any(module == each or module.startswith(f"{each}.") for each in allowed)
 
 

@@ -1,4 +1,4 @@
-"""The cost of whatever meets a stranger's bytes is linear in their number: patterns, parsers and readers."""
+"""Patterns, parsers and readers for foreign bytes take a time that is linear in their number."""
 
 import re
 from contextlib import suppress
@@ -70,7 +70,7 @@ VIEW = ResponseRewriter(b"https", b"h", frozenset({b"h:443"}), b"https", b"proxy
 
 
 def head(name):
-    """A head, as it is after its check, with this value in a field."""
+    """Return a checked head with this value in a field."""
     return lambda run: RequestHead(b"", b"GET", b"/", (1, 1), ((b"Host", b"h"), (name, run)))
 
 

@@ -47,7 +47,7 @@ def test_two_run_and_64_wait_and_a_cancelled_one_counts_until_it_ends():
 
 @pytest.fixture
 def watch(monkeypatch):
-    """A watch whose looks are made at once."""
+    """Return a watch that checks at once."""
     from twisted.internet.defer import execute
 
     monkeypatch.setattr(

@@ -25,7 +25,7 @@ _PATH = re.compile(r"[\w.-]+(?:/[\w.-]+)+/?|[\w-]+\.(?:md|ini|cfg|toml|py)")
 
 
 def paths(text: Path) -> set[str]:
-    """The paths of this project that stand in backquotes, in links and in indented commands."""
+    """Return the paths of this project in backquotes, in links and in indented commands."""
     content = text.read_text(encoding="utf-8")
     spans = [quoted or linked for quoted, linked in _QUOTED.findall(content)]
     spans += [line for line in content.splitlines() if line.startswith("    ")]
@@ -39,7 +39,7 @@ def paths(text: Path) -> set[str]:
 
 
 def exists(path: str, text: Path) -> bool:
-    """From the root, from the text's own folder, or inside the package, as in architecture.md."""
+    """Return whether a path exists in the root, in the text's own folder, or inside the package."""
     places = (ROOT, text.parent, ROOT / "esxiproxy")
     return path in MADE or any((place / path).exists() for place in places)
 
@@ -118,7 +118,7 @@ def test_every_page_is_in_the_table_of_the_readme() -> None:
 
 @pytest.mark.parametrize("text", [*TEXTS, ROOT / "CHANGELOG.md"], ids=lambda text: text.name)
 def test_the_prose_names_its_subjects(text: Path) -> None:
-    """These words stand for a missing subject, or treat a process as a person (see CONTRIBUTING.md)."""
+    """The words replace a missing subject, or treat a process as a person (see CONTRIBUTING.md)."""
     words = r"\b(?:whoever|nobody|somebody|anybody|heard|told|buried|deaf)\b"
     prose = re.sub(r"`[^`\n]*`|^    .*$", "", text.read_text(encoding="utf-8"), flags=re.M)
     assert re.findall(words, prose, re.I) == []

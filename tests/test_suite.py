@@ -10,18 +10,26 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.support import packages
 from tests.support.packages import NO_COMPILER, advice
 from tests.support.programs import ROOT, environment
 
 FILES = [path for folder in ("tests", "bench") for path in sorted((ROOT / folder).rglob("*.py"))]
+TABLES = {"tests/faults/table.py", "tests/nginx/cases.py", "tests/nginx/inventory_cases.py"}
+"""Files that hold a table and nothing else."""
 
 
 def popens(path: Path) -> list[ast.Call]:
-    """Every call of `subprocess.Popen` in a file."""
+    """Return every call of `subprocess.Popen` in a file."""
     calls = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
     return [call for call in calls if ast.unparse(call.func) in ("subprocess.Popen", "Popen")]
+
+
+def test_only_tables_are_longer_than_400_lines() -> None:
+    long = {str(path.relative_to(ROOT)) for path in FILES if len(path.read_text().splitlines()) > 400}
+    assert long == TABLES
 
 
 def test_every_child_of_a_test_is_given_its_environment() -> None:
@@ -37,7 +45,7 @@ def test_every_child_of_a_test_is_given_its_environment() -> None:
 
 
 def test_a_child_writes_its_lines_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a descriptor that is a terminal, and whatever this process's environment says."""
+    """The child has no terminal, and this process's environment does not matter."""
     monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
     code = "import sys; print('ready'); sys.stdin.readline()"
     with subprocess.Popen(
@@ -49,7 +57,7 @@ def test_a_child_writes_its_lines_at_once(monkeypatch: pytest.MonkeyPatch) -> No
     ) as child:
         assert child.stdout is not None
         assert child.stdout.readline() == "ready\n"
-        child.communicate("\n", timeout=30)
+        child.communicate("\n", timeout=60)
     assert environment(ESXIPROXY_X="1") == os.environ | {"PYTHONUNBUFFERED": "1", "ESXIPROXY_X": "1"}
 
 
@@ -75,9 +83,15 @@ def test_ctrl_c_ends_the_programs_of_a_run_in_the_background() -> None:
 def test_a_test_that_hangs_is_ended_and_named(tmp_path: Path, pytestconfig: pytest.Config) -> None:
     assert float(pytestconfig.getini("timeout")) > 0
     hangs = "import threading\n\ndef test_for_ever():\n    threading.Event().wait()\n"
-    said = run(tmp_path, hangs + "\ndef test_next():\n    pass\n", "-o", "timeout=0.2")
+    said = run(tmp_path, hangs + "\ndef test_next():\n    pass\n", "-o", "timeout=1")
     assert "FAILED test_it.py::test_for_ever - Failed: Timeout" in said, said
     assert "1 failed, 1 passed" in said
+
+
+def test_no_example_of_hypothesis_fails_by_its_duration() -> None:
+    """A test may set a deadline of its own again."""
+    assert settings.default.deadline is None
+    assert HealthCheck.too_slow in settings.default.suppress_health_check
 
 
 def run(folder: Path, tests: str, *options: str) -> str:
@@ -123,7 +137,7 @@ def test_the_advice_has_every_package_that_is_missing(reasons: list[str], wanted
 
 
 def test_the_end_of_a_run_names_missing_packages(tmp_path: Path) -> None:
-    """With the conftest of this suite, whose programs cannot be found."""
+    """The run has the conftest of this suite, and its programs cannot be found."""
     test = (
         "from tests.support.programs import need\n\n"
         "def test_one():\n    need('no-such-program', 'no-such-package')\n"

@@ -28,7 +28,7 @@ HEADING = "## Soak"
 
 
 def seconds(text: str) -> float:
-    """A duration as the configuration has them."""
+    """Parse a duration as in the configuration."""
     match = re.fullmatch(r"(\d+)([smhd])", text)
     if not match:
         raise argparse.ArgumentTypeError(f"{text!r} is no duration: 90s, 10m, 1h")
@@ -42,7 +42,7 @@ def replace_soak(page: Path, section: str) -> None:
 
 
 def report(plan: Plan, workers: int, taken: Sequence[Sample], stage: Stage, found: Sequence[str]) -> str:
-    """The figures as Markdown."""
+    """Return the figures as Markdown."""
     about = machine()
     rows = [taken[round(step * (len(taken) - 1) / (FIGURES - 1))] for step in range(FIGURES)]
     tally, ended = stage.load.tally, stage.load.ended
@@ -85,7 +85,7 @@ def report(plan: Plan, workers: int, taken: Sequence[Sample], stage: Stage, foun
 
 
 def verdict(stage: Stage, taken: Sequence[Sample], idle: bool) -> tuple[bool, list[str]]:
-    """Whether all is well, and why."""
+    """Return whether the soak was good, and why."""
     tally, grown, before, now = stage.load.tally, growth(taken), stage.idle, stage.usage()
     share = grown / taken[0].memory
     lines = [

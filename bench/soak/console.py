@@ -47,9 +47,9 @@ class Door:
 
 
 class Console:
-    """One session's client, from its connect to its end; `over` is called then, whatever the end was.
+    """One session's client, from its connect to its end, when `over` is called.
 
-    It asks once in `pace` seconds, and leaves after so many `asks`, if there is a number of them.
+    The client asks once in `pace` seconds, and leaves after so many `asks`, if they are limited.
     """
 
     def __init__(
@@ -103,7 +103,7 @@ class Console:
         self._go()
 
     def expect(self, ending: Ending) -> None:
-        """The upstream ends it now."""
+        """Expect that the upstream ends the session now."""
         self.expected = ending
         self._next.cancel()
         self._next = self._loop.later(CLOSING, self._late_end)

@@ -1,4 +1,4 @@
-"""How one side of a session ends it."""
+"""The ways in which one side ends a session."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tests.support.websocket import BINARY, frame
 
 
 class Ending(enum.Enum):
-    """By the book, or as sides do that crash, sleep or lose their network."""
+    """In order, or as a side does that crashes, sleeps or loses its network."""
 
     CLEAN = "a Close"
     FIN = "a FIN without a Close"

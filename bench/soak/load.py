@@ -1,4 +1,4 @@
-"""So many consoles at a time, ended ones replaced, and a steady stream of short sessions beside them."""
+"""A number of consoles, each replaced when it ends, and a steady stream of short sessions."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Load:
     def __init__(
         self, loop: Loop, tally: Tally, upstream: Upstream, doors: Sequence[Door], pace: float
     ) -> None:
-        """A console asks once in `pace` seconds."""
+        """Create a load whose consoles ask once in `pace` seconds."""
         self.loop, self.tally, self.upstream, self.doors = loop, tally, upstream, list(doors)
         self.consoles: dict[int, Console] = {}
         self.visitors: dict[int, Console] = {}
@@ -57,14 +57,14 @@ class Load:
             self._steadily(visits, self._visit)
 
     def finish(self, seconds: float = 40.0) -> bool:
-        """Begin nothing any more, end all by the book; whether everything is gone then."""
+        """Begin no further session and end all in order; return whether none is left."""
         self._streams += 1
         for console in list(self.consoles.values()):
             self._leave(console, Ending.CLEAN)
         return self.loop.run(seconds, lambda: not (self.consoles or self.visitors or self.upstream.sessions))
 
     def is_full(self) -> bool:
-        """Whether all the consoles are there, and open; or too much has failed."""
+        """Return whether all consoles are open, or too many failed."""
         if len(self.tally.failures) > MOST_FAILURES:
             return True
         return len(self.consoles) >= self._wanted and all(each.is_open for each in self.consoles.values())
@@ -112,7 +112,7 @@ class Load:
     # the ends
 
     def _end(self, console: Console) -> None:
-        """Its time has come."""
+        """End a session whose time is over."""
         if console.is_over or console.leaves:
             return
         if not console.is_open:
@@ -141,7 +141,7 @@ class Load:
             self.loop.later(CLOSING, lambda: self._gone(console))
 
     def _gone(self, console: Console) -> None:
-        """The session's other end has to have ended by now."""
+        """Check that the session's other end has ended."""
         if console.number in self.upstream.sessions:
             text = f"the upstream's side is there {CLOSING:g} s after the client's"
             self.tally.fail(Fault.LINGERS, console.number, console.begun, text)

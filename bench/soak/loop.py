@@ -1,4 +1,4 @@
-"""The loop of a load: epoll and timers.  Whoever runs it has it: between two runs nothing goes on."""
+"""The event loop of a load, with epoll and timers. Nothing is done between two calls of ``run``."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ class Timer:
         self._call: Callable[[], object] | None = call
 
     def cancel(self) -> None:
-        """It does not come."""
+        """Cancel the call."""
         self._call = None
 
     def fire(self) -> None:
-        """Now, once."""
+        """Call the function now, unless it was called or cancelled."""
         call, self._call = self._call, None
         if call is not None:
             call()
 
 
 class Loop:
-    """What is ready is called, what is due is called."""
+    """An event loop, which calls the owners of ready descriptors and the functions that are due."""
 
     def __init__(self) -> None:
         self._epoll = select.epoll()
@@ -59,7 +59,7 @@ class Loop:
         return timer
 
     def run(self, seconds: float, done: Callable[[], object] = lambda: False) -> bool:
-        """Go on until it is done, or the time is up; whether it is done."""
+        """Run until the function returns True or the time is over; return whether it did."""
         end = time.monotonic() + seconds
         while not done():
             now = time.monotonic()
@@ -75,5 +75,5 @@ class Loop:
         return True
 
     def close(self) -> None:
-        """Let go of it."""
+        """Close the epoll set."""
         self._epoll.close()

@@ -23,9 +23,9 @@ from tests.support.websocket_peers import trusting_context
 
 
 def configuration(upstream: Upstream, shown: Certificate, own: Certificate, lines: str = "") -> str:
-    """The three listeners in front of this upstream; what it shows, and what the listener shows.
+    """Return the three listeners in front of this upstream, with the certificates of both.
 
-    No limit on connections to one host: a real host has one, this one has all the consoles there are.
+    Connections to one host are not limited, because one host has all the consoles.
     """
     return config.ini(
         config.listener("ws-ws", "plain"),
@@ -40,7 +40,7 @@ def configuration(upstream: Upstream, shown: Certificate, own: Certificate, line
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What the proxy's processes have together."""
+    """The resources of all processes of the proxy together."""
 
     resident: int
     """Bytes of memory, programs and libraries included; what several processes share counts once (PSS)."""
@@ -50,7 +50,7 @@ class Usage:
 
     @classmethod
     def of(cls, pid: int) -> Usage:
-        """That of this process and all that descend from it."""
+        """Return the usage of this process and of all its descendants."""
         sums = [0, 0, 0]
         for process in tree([pid]):
             folder = Path("/proc") / str(process)
@@ -67,7 +67,7 @@ class Usage:
 
 
 def _open(folder: Path) -> int:
-    """Descriptors, but for epoll sets: a process makes one of its own when its first connection comes."""
+    """Return the number of descriptors without epoll sets, which appear with the first connection."""
     count = 0
     for entry in os.listdir(folder):
         with contextlib.suppress(FileNotFoundError):
@@ -88,17 +88,17 @@ class Stage:
     """What the proxy has when nobody is connected."""
 
     def usage(self) -> Usage:
-        """What the proxy has now."""
+        """Return the present usage of the proxy."""
         return Usage.of(self.proxy.pid)
 
     def is_idle(self) -> bool:
-        """Whether it has no more descriptors than before the first connection."""
+        """Return whether the proxy has no more descriptors than before the first connection."""
         return self.usage().descriptors <= self.idle.descriptors
 
 
 @contextlib.contextmanager
 def staged(folder: Path, pace: float, lines: str = "", workers: int = 1) -> Iterator[Stage]:
-    """A load at this pace and the proxy, with these lines in its [proxy]; certificates go into the folder."""
+    """Run the proxy with these lines in its [proxy], and a load at this pace."""
     lines += f"\nworkers = {workers}"
     authority = Authority(folder)
     shown, own = authority.server("upstream"), authority.server("listener")

@@ -1,4 +1,4 @@
-"""A soak: a load for a long time, and what the proxy has and how fast it is, again and again."""
+"""A soak: a load for a long time, and repeated measurements of the proxy."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from bench.usage import times
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a soak is asked to be; times in seconds, rates a second."""
+    """The parameters of a soak; times in seconds, rates a second."""
 
     seconds: float
     consoles: int
@@ -33,7 +33,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """What was seen in one interval, and at its end."""
+    """The measurements of one interval and at its end."""
 
     at: float
     """Seconds since all consoles were open."""
@@ -59,7 +59,7 @@ class Sample:
 
 
 def fill(stage: Stage, plan: Plan) -> bool:
-    """Begin, and wait until all consoles are open; whether they are."""
+    """Begin the load, and return whether all consoles opened."""
     stage.load.go(plan.consoles, plan.rate, plan.visits, plan.lifetime)
     full = stage.load.loop.run(30 + 2 * plan.consoles / plan.rate, stage.load.is_full)
     stage.load.tally.take()

@@ -18,16 +18,16 @@ NO_LINGER = struct.pack("ii", 1, 0)
 
 
 class Owner(Protocol):
-    """Whom a stream tells what happens to it."""
+    """The owner of a stream, which is notified of its events."""
 
     def opened(self) -> None:
-        """It stands, TLS included."""
+        """Handle the established connection, TLS included."""
 
     def received(self, octets: bytes) -> None:
-        """These came."""
+        """Handle received bytes."""
 
     def lost(self, how: str) -> None:
-        """It is over, and was not ended from here; the last word of a stream."""
+        """Handle the end of a connection that was not ended by this side; it is the last event."""
 
 
 class Stream:
@@ -63,12 +63,12 @@ class Stream:
 
     @property
     def port(self) -> int:
-        """Its own port."""
+        """Return the local port."""
         return int(self._socket.getsockname()[1])
 
     @property
     def certificate(self) -> bytes:
-        """What the other side has shown (DER); nothing without TLS."""
+        """Return the certificate of the peer (DER), empty without TLS."""
         shown = self._socket.getpeercert(True) if isinstance(self._socket, ssl.SSLSocket) else None
         return shown or b""
 

@@ -1,4 +1,4 @@
-"""What came of a load: how much went well and how fast, and each thing that did not."""
+"""The results of a load: numbers and durations of successes, and each failure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 
 class Fault(enum.Enum):
-    """What may not happen."""
+    """The kinds of failures."""
 
     REFUSED = "refused"
     """A connection, or its opening handshake, failed or was late."""
@@ -23,7 +23,7 @@ class Fault(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """One of them."""
+    """One failure."""
 
     fault: Fault
     console: int
@@ -38,7 +38,7 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """Of some durations, in seconds: how many, the middle one, the 99th of a hundred, the longest."""
+    """A distribution of durations in seconds: count, median, 99th percentile, maximum."""
 
     count: int = 0
     p50: float = 0.0
@@ -47,7 +47,7 @@ class Spread:
 
     @classmethod
     def of(cls, durations: Sequence[float]) -> Spread:
-        """That of these."""
+        """Return the distribution of these durations."""
         if not durations:
             return cls()
         ranked = sorted(durations)
@@ -79,21 +79,21 @@ class Tally:
     """From the connection's first packet to the 101."""
 
     def fail(self, fault: Fault, console: int, begun: float, text: str) -> None:
-        """Something has gone wrong."""
+        """Record a failure."""
         self.failures.append(Failure(fault, console, begun, time.monotonic(), text))
 
     def take(self) -> tuple[Spread, Spread]:
-        """The trips and the openings since the last time."""
+        """Return the round trips and the openings since the last call."""
         trips, self.trips = self.trips, []
         openings, self.openings = self.openings, []
         return Spread.of(trips), Spread.of(openings)
 
     def of(self, fault: Fault) -> list[Failure]:
-        """What failed in this way."""
+        """Return the failures of this kind."""
         return [failure for failure in self.failures if failure.fault is fault]
 
     def report(self, most: int = 5) -> str:
-        """The failures in words, the first ones of each kind in full."""
+        """Return the failures in words, the first ones of each kind in full."""
         kinds = [self.of(fault) for fault in Fault]
         counts = ", ".join(f"{len(kind)} {fault.value}" for fault, kind in zip(Fault, kinds, strict=True))
         return "\n".join([f"{counts} of {self.begun}", *(str(one) for kind in kinds for one in kind[:most])])

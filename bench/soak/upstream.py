@@ -133,7 +133,7 @@ class Upstream:
     """A host with a plain port and one with TLS; its sessions by their numbers."""
 
     def __init__(self, loop: Loop, tally: Tally, context: ssl.SSLContext, pace: float) -> None:
-        """Each session sends something on its own once in `pace` seconds."""
+        """Create an upstream whose sessions each send a message once in `pace` seconds."""
         self.loop, self.tally, self.pace = loop, tally, pace
         self.sessions: dict[int, Session] = {}
         self._listening: list[socket.socket] = []

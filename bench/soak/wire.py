@@ -1,4 +1,4 @@
-"""What is on the wire: WebSocket frames (RFC 6455 5.2), and messages whose every byte is known beforehand."""
+"""WebSocket frames (RFC 6455 5.2), and messages whose bytes both sides know."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ class Wrong(Exception):
 
 
 def content(console: int, number: int, answers: int, sizes: tuple[int, ...]) -> bytes:
-    """The message with this number of this console, in one direction; the receiver knows it as well."""
+    """Return the message with this number of this console, in one direction."""
     mixed = console * 2654435761 + number * 40503
     size, start = sizes[(mixed >> 7) % len(sizes)], mixed % (len(POOL) - 65536)
     return HEAD.pack(console, number, answers) + POOL[start : start + size]
 
 
 def message(payload: bytes, number: int, key: bytes = b"") -> bytes:
-    """A binary message, a client's if there is a key; every fifth one comes in two fragments (5.4)."""
+    """Return a binary message, a client's if there is a key; every fifth one has two fragments (5.4)."""
     mask = key or False
     if number % 5 != 3:
         return frame(BINARY, payload, mask=mask)
@@ -44,10 +44,10 @@ def message(payload: bytes, number: int, key: bytes = b"") -> bytes:
 
 
 class Reader:
-    """Makes whole messages and control frames of what comes; what breaks a rule is `Wrong`."""
+    """Makes whole messages and control frames of received bytes, and raises `Wrong` for a violation."""
 
     def __init__(self, masks: bool) -> None:
-        """`masks`: whether the sender has to mask, that is, whether it is a client."""
+        """Create a reader for a sender that masks, which is a client, or for one that does not."""
         self._masks = masks
         self._octets = bytearray()
         self._parts: list[bytes] | None = None

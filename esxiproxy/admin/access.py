@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from esxiproxy.admin.call import Actor, ApiError
 from esxiproxy.admin.openapi.operations import Role
 from esxiproxy.core.config.model import Admin
+from esxiproxy.core.http.request import host_of
 from esxiproxy.core.http.rewriting import with_port
 from esxiproxy.core.peer_address import PeerAddress
 from esxiproxy.core.routing import Principal
@@ -58,7 +59,7 @@ class Access(Protocol):
 class SocketAccess:
     """The rule of the unix socket: every process that may open it is an operator.
 
-    The kernel tells the user of the process (SO_PEERCRED, unix(7)).
+    The kernel names the user of the process (SO_PEERCRED, unix(7)).
     """
 
     def check_host(self, arrival: Arrival) -> None:
@@ -89,7 +90,7 @@ class Unauthenticated(Exception):
 class ListenAccess:
     """The rule of ``listen``, the address for people.
 
-    Without ``authenticate``, everybody who reaches the address is a viewer.
+    Without ``authenticate``, every client of the address is a viewer.
     """
 
     def __init__(
@@ -136,15 +137,6 @@ class ListenAccess:
             raise ApiError(403, _FOREIGN_SITE)
         if origins and not (len(origins) == 1 and _is_own(origins[0], arrival)):
             raise ApiError(403, _FOREIGN_SITE)
-
-
-def host_of(value: bytes) -> str:
-    """Return the host in a Host field in lower case, without its port and its final dot."""
-    host = value.decode("latin-1").lower()
-    if not host.endswith("]"):
-        name, colon, port = host.rpartition(":")
-        host = name if colon and (port.isdigit() or not port) else host
-    return host.removesuffix(".")
 
 
 def _is_own(origin: bytes, arrival: Arrival) -> bool:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
+
+from esxiproxy.admin.file_reads import FileReads
 
 _DAY = 86400.0
 _LARGEST = 1 << 20
@@ -38,24 +42,33 @@ class CertificateSummary:
 
 
 class CertificateReader:
-    """Reads certificates in a thread, and again when their files have changed."""
+    """Reads certificates in a thread, and again when their files have changed.
+
+    While a disk hangs, what was read before is returned.
+    """
 
     _log = Logger()
 
-    def __init__(self, in_thread: Callable[..., Awaitable[Any]]) -> None:
+    def __init__(self, in_thread: Callable[..., Awaitable[Any]], clock: IReactorTime) -> None:
         self._in_thread = in_thread
+        self._reads = FileReads(clock)
         self._known: dict[Path, tuple[_Look | None, CertificateSummary | None]] = {}
 
     async def read(self, path: Path) -> CertificateSummary | None:
         """Return the first certificate of a PEM file; None if the file cannot be read."""
+        await self._reads.run(str(path), partial(self._look, path))
+        known = self._known.get(path)
+        return None if known is None else known[1]
+
+    async def _look(self, path: Path) -> None:
+        """Read a file if it has changed."""
         before = self._known.get(path)
         look, found, error = await self._in_thread(_read, path, before[0] if before else None)
         if before is not None and look == before[0]:
-            return before[1]
+            return
         if error:
             self._log.warn("cannot read the certificate in {file}: {error}", file=str(path), error=error)
         self._known[path] = look, found
-        return found if isinstance(found, CertificateSummary) else None
 
 
 def _read(path: Path, before: _Look | None) -> tuple[_Look | None, CertificateSummary | None, str]:

@@ -16,7 +16,8 @@ REQUEST_TIMEOUT = 10.0
 class AdminConnection(ProtocolWrapper):
     """A connection that is aborted when a client takes too long to send a request, or its TLS handshake.
 
-    ``factory`` has a ``clock``.
+    ``factory`` has a ``clock``.  ``waiting_since`` is the time of the clock from which on no request was in
+    progress, None while one is answered.
     """
 
     def __init__(self, factory: Any, wrapped: Any) -> None:
@@ -24,8 +25,10 @@ class AdminConnection(ProtocolWrapper):
         self._clock = factory.clock
         self._deadline: IDelayedCall | None = None
         self._is_answering = False
+        self.waiting_since: float | None = None
 
     def makeConnection(self, transport: Any) -> None:
+        self.waiting_since = self._clock.seconds()
         self._expect_request()
         super().makeConnection(transport)
 
@@ -35,18 +38,26 @@ class AdminConnection(ProtocolWrapper):
         super().dataReceived(data)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self.waiting_since = None
         self._is_answering = True
         self._cancel()
         super().connectionLost(reason)
 
     def request_begins(self) -> None:
         """Note that a whole request was received."""
+        self.waiting_since = None
         self._is_answering = True
         self._cancel()
 
     def request_ends(self) -> None:
         """Note that a request was answered."""
+        self.waiting_since = self._clock.seconds()
         self._is_answering = False
+
+    def abort(self) -> None:
+        """Close the connection at once."""
+        transport: Any = self.transport
+        transport.abortConnection()
 
     def _expect_request(self) -> None:
         if self._deadline is None:
@@ -54,8 +65,7 @@ class AdminConnection(ProtocolWrapper):
 
     def _expire(self) -> None:
         self._deadline = None
-        transport: Any = self.transport
-        transport.abortConnection()
+        self.abort()
 
     def _cancel(self) -> None:
         deadline, self._deadline = self._deadline, None

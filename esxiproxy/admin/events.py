@@ -60,11 +60,12 @@ class EventStream(WindowEvents):
         """Return the events for what has changed.  Raises StateUnavailable."""
         rows = await self._view.read()
         status = {**await self._live.status(), **self._actor}
+        await self._live.turns.take()  # all streams get the rows at the same moment
         found = window(rows, self._view.texts, self._request)
         return self.status_event(status) + self.window_event(found, self._live.time_of_day(), view=self._name)
 
     def is_changed(self, row: Mapping[str, Any], before: Mapping[str, Any]) -> bool:
-        """Return whether a row is worth an event.  Its age grows by itself, and so does its idle time."""
+        """Return whether a row is worth an event.  Age and idle time alone are no change."""
         return any(
             value != before[name] and not _is_passing(name, value, before[name])
             for name, value in row.items()

@@ -59,9 +59,26 @@ class AdminFactory(WrappingFactory):
             root.take_over(before)
 
     def buildProtocol(self, address: Any) -> Any:
-        if self.root is None or len(self.protocols) >= MAX_CONNECTIONS:
+        if self.root is None or (len(self.protocols) >= MAX_CONNECTIONS and not self._close_idle()):
             return None
         return super().buildProtocol(address)
+
+    def unregisterProtocol(self, protocol: Any) -> None:
+        """Forget a connection that has ended, if it was not forgotten when it was aborted."""
+        self.protocols.pop(protocol, None)
+
+    def _close_idle(self) -> bool:
+        """Abort the connection that has had no request for the longest time; return whether there is one.
+
+        Otherwise clients that send nothing keep out the probes of an orchestrator, which then ends the proxy.
+        """
+        idle: list[Any] = [each for each in self.protocols if each.waiting_since is not None]
+        if not idle:
+            return False
+        longest = min(idle, key=lambda each: each.waiting_since)
+        self.unregisterProtocol(longest)
+        longest.abort()
+        return True
 
     def close_connections(self, abort: bool) -> None:
         """Close all connections, after their data or at once."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from twisted.internet.interfaces import IReactorTime
+
 from esxiproxy.admin.drained import DrainedParts
 from esxiproxy.admin.failures import FailureList
 from esxiproxy.admin.known_hosts import KnownHost, KnownHosts, limit_of
@@ -91,12 +93,10 @@ class HostRow:
 class HostLister:
     """Makes the list of hosts out of the configuration, the state and what was read of it already."""
 
-    def __init__(
-        self, state: IState, in_thread: Callable[..., Awaitable[Any]], seconds: Callable[[], float]
-    ) -> None:
+    def __init__(self, state: IState, in_thread: Callable[..., Awaitable[Any]], clock: IReactorTime) -> None:
         self._state = state
-        self._known = KnownHosts(in_thread)
-        self._names = ResolvedNames(in_thread, seconds)
+        self._known = KnownHosts(in_thread, clock)
+        self._names = ResolvedNames(in_thread, clock.seconds)
 
     async def read(
         self, config: Config, snapshot: SessionSnapshot, drained: DrainedParts, failures: FailureList

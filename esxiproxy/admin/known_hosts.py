@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
+from esxiproxy.admin.file_reads import FileReads
 from esxiproxy.core.config.model import Config
 from esxiproxy.core.config.plugin_type import PluginSection
 from esxiproxy.core.config.router_keys import networks_of
@@ -93,13 +96,14 @@ class KnownHosts:
     """Reads the hosts of the configuration in force.
 
     Inventories are read in a thread, and again when their files have changed.  A version with mistakes is not
-    used, as in the router.
+    used, as in the router.  While a disk hangs, the hosts that were read before are returned.
     """
 
     _log = Logger()
 
-    def __init__(self, in_thread: Callable[..., Awaitable[Any]]) -> None:
+    def __init__(self, in_thread: Callable[..., Awaitable[Any]], clock: IReactorTime) -> None:
         self._in_thread = in_thread
+        self._reads = FileReads(clock)
         self._config: Config | None = None
         self._looks: dict[str, _Look | None] = {}
         self._found: dict[str, Sequence[KnownHost]] = {}
@@ -111,7 +115,7 @@ class KnownHosts:
         sections = [each for each in config.routers.values() if each.type.name == "inventory"]
         self._found = {each.section: self._found.get(each.section, ()) for each in sections}
         for section in sections:
-            await self._read_inventory(section, config)
+            await self._reads.run(f"[{section.section}] file", partial(self._read_inventory, section, config))
         own = [
             known_host(Destination.of(upstream), "", config.connection_limits)
             for upstream in config.upstreams.values()
@@ -127,6 +131,8 @@ class KnownHosts:
         look, hosts, error = await self._in_thread(
             _read, settings["file"], self._looks.get(name), template, settings, config.connection_limits
         )
+        if config is not self._config:  # another one came into force while the disk did not answer
+            return
         if error and look != self._looks.get(name):
             self._log.warn("the hosts of [{section}] are shown as before: {error}", section=name, error=error)
         self._looks[name] = look

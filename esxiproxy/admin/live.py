@@ -18,6 +18,7 @@ from esxiproxy.admin.hosts import HostLister, HostRow
 from esxiproxy.admin.session_list import SessionCounts, SessionLister, SessionSnapshot
 from esxiproxy.admin.shared_value import SharedValue
 from esxiproxy.admin.stored_items import all_items
+from esxiproxy.admin.turns import Turns
 from esxiproxy.core.errors import StateUnavailable
 from esxiproxy.core.session.drain_table import SPACE as DRAINS
 from esxiproxy.core.session.entry import SessionEntry
@@ -82,6 +83,7 @@ class Live(Service):
         self.clock = clock
         self.time_of_day = time_of_day
         self.history = History()
+        self.turns = Turns(clock)
         self._version = version
         self._lister = SessionLister()
         self._throughput = Throughput()
@@ -92,7 +94,7 @@ class Live(Service):
         self._failures = SharedValue(FailureReader(control.state, clock).read, LIFE, clock)
         self._configured_hosts = SharedValue(self._read_configured_hosts, LIFE, clock)
         self._hosts = SharedValue(self._read_hosts, LIFE, clock)
-        self._host_lister = HostLister(control.state, control.in_thread, clock.seconds)
+        self._host_lister = HostLister(control.state, control.in_thread, clock)
         self._sampling = PeriodicTask(self._sample, "reading the totals of the processes", clock)
 
     def startService(self) -> None:
@@ -129,6 +131,10 @@ class Live(Service):
     async def session_counts(self) -> SessionCounts:
         """Return the numbers of open consoles, for which no figures are needed.  Raises StateUnavailable."""
         return (await self._sessions.get()).counts
+
+    async def entries(self) -> Sequence[SessionEntry]:
+        """Return the open consoles as they are listed, without their figures.  Raises StateUnavailable."""
+        return [row.entry for row in (await self._sessions.get()).rows]
 
     async def failures(self) -> FailureList:
         """Return the newest failures of all processes.  Raises StateUnavailable."""

@@ -142,7 +142,7 @@ class AdminService(MultiService):
 
     def _root(self, name: str, admin: Admin, authenticate: Authenticate | None) -> Root:
         parts = self._parts
-        probes = ProbeAnswers(parts.control, parts.metrics)
+        probes = ProbeAnswers(parts.control, parts.metrics, self._reactor)
         if name == ADMIN_PROBE:
             return Root(probes)
         access: Access = SocketAccess() if name == ADMIN_SOCKET else ListenAccess(admin, authenticate)

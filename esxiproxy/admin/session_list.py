@@ -162,7 +162,7 @@ class SessionSnapshot:
         """The numbers of consoles by what they use."""
         return SessionCounts(self.rows)
 
-    @property
+    @cached_property
     def rates(self) -> tuple[float, float] | None:
         """Bytes a second of all consoles each way, None while no rate is known."""
         known = [row.rates for row in self.rows if row.rates is not None and row.rates.up is not None]

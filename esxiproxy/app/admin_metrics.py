@@ -11,6 +11,7 @@ from twisted.logger import Logger
 
 import twisted
 from esxiproxy.admin.certificates import CertificateReader
+from esxiproxy.admin.fresh_values import FreshValues
 from esxiproxy.admin.hosts import HostRow
 from esxiproxy.admin.live import Live, Processes
 from esxiproxy.core.errors import StateUnavailable
@@ -30,6 +31,7 @@ class AdminMetrics:
     """The answer to ``/metrics``.
 
     Each scrape renews a mark in the state, by which the processes count the bytes of running consoles.
+    Scrapes of one format at the same time get one text, since the address of probes needs no login.
     """
 
     _log = Logger()
@@ -37,28 +39,40 @@ class AdminMetrics:
     def __init__(self, live: Live, expose: Expose) -> None:
         self._live = live
         self._expose = expose
-        self._certificates = CertificateReader(live.control.in_thread)
+        self._certificates = CertificateReader(live.control.in_thread, live.clock)
         self._marked_at = float("-inf")
+        self._is_unavailable = False
+        self._texts = FreshValues(self._collected, live.clock)
 
     async def metrics(self, accept: str) -> tuple[str, bytes]:
         """Return the content type and the text of all metrics."""
+        from esxiproxy.ops.metrics.exposition import content_type_of  # prometheus-client is optional
+
+        return await self._texts.get(content_type_of(accept))
+
+    async def _collected(self, accept: str) -> tuple[str, bytes]:
         families: list[Metric] = []
         try:
             await self._mark()
             families = [family async for family in self._computed()]
         except StateUnavailable as error:
-            self._log.warn(
-                "the shared state cannot be reached: this scrape has the counted metrics only: {error}",
-                error=error,
-            )
+            if not self._is_unavailable:
+                self._log.warn(
+                    "the shared state cannot be reached: until it is, scrapes have the counted metrics only: "
+                    "{error}",
+                    error=error,
+                )
+            self._is_unavailable = True
+        else:
+            self._is_unavailable = False
         return await self._expose(accept, families)
 
     async def _mark(self) -> None:
         now = self._live.clock.seconds()
         if now - self._marked_at >= _MARK_INTERVAL:
-            self._marked_at = now
             expires = self._live.time_of_day() + SCRAPED_LIFE
             await self._live.control.state.put(ADMIN_SPACE, SCRAPED, "", expires)
+            self._marked_at = now
 
     async def _computed(self) -> Any:
         """Yield the families that are computed at each scrape."""

@@ -28,7 +28,7 @@ def admin_parts(control: ProcessControl, drainer: Drainer, expose: Expose, react
     ``drainer`` drains for this process.
     """
     live = Live(control, reactor, version("esxiproxy"))
-    kill, links, reload = KillActions(control.state), LinkOperations(control), ReloadActions(control)
+    kill, links, reload = KillActions(control.state), LinkOperations(control, live), ReloadActions(control)
     drains = DrainActions(control, drainer, DrainReads(live).shown)
     actions = {
         "kill": kill.kill,

@@ -21,7 +21,7 @@ Look = tuple[tuple[str, int, int, int], ...]
 
 
 class FileWatch(Service):
-    """Looks at files once a second in a thread, and calls a function in the reactor when one has changed."""
+    """Checks files once a second in a thread, and calls a function in the reactor when one has changed."""
 
     _log = Logger()
 
@@ -55,9 +55,9 @@ class FileWatch(Service):
 
     def _schedule(self) -> None:
         if self.running and self._watched and self._timer is None:
-            self._timer = self._reactor.callLater(INTERVAL, self._look)
+            self._timer = self._reactor.callLater(INTERVAL, self._check)
 
-    def _look(self) -> None:
+    def _check(self) -> None:
         paths = [path for path, _ in self._watched]
         pool = self._reactor.getThreadPool()
         looking: Deferred[list[Look]] = deferToThreadPool(
@@ -69,7 +69,7 @@ class FileWatch(Service):
                 "[{section}] cannot watch its files", failure, section=self._section
             )
         )
-        looking.addBoth(self._again)
+        looking.addBoth(self._check_later)
 
     def _compare(self, found: list[Look]) -> None:
         before, self._seen[: len(found)] = self._seen[: len(found)], found
@@ -80,7 +80,7 @@ class FileWatch(Service):
                 except Exception:
                     self._log.failure("[{section}] failed after a change of its file", section=self._section)
 
-    def _again(self, _result: object) -> None:
+    def _check_later(self, _result: object) -> None:
         self._timer = None
         self._schedule()
 

@@ -19,10 +19,11 @@ from esxiproxy.core.config.loader import Config
 from esxiproxy.core.config.model import ADMIN_MANHOLE, MANHOLE, Manhole
 from esxiproxy.core.routing import Upstream
 from esxiproxy.ops.manhole.admin_commands import AdminCommands
-from esxiproxy.ops.manhole.commands import CommandsFor, LiveSessionsView, commands_of
+from esxiproxy.ops.manhole.commands import CommandsFor, commands_of
 from esxiproxy.ops.manhole.directory import SessionDirectory
 from esxiproxy.ops.manhole.service import ManholeService
 from esxiproxy.ops.manhole.unix_socket import ShellSockets, UnixShellService
+from esxiproxy.ops.manhole.views import LiveSessionsView
 from esxiproxy.ops.manhole.worker_shells import WorkerShells, WorkerView
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AsyncExitStack
 from functools import partial
 from typing import Any, Protocol, cast
@@ -16,6 +16,7 @@ from esxiproxy.app.file_watch import FileWatch
 from esxiproxy.app.plugin_threads import PluginThreads
 from esxiproxy.core.config.model import Config, Listener
 from esxiproxy.core.config.plugin_type import PluginSection
+from esxiproxy.core.coroutines import awaited_call
 from esxiproxy.core.private_sites import PrivateSites
 from esxiproxy.core.session.command import Selector
 from esxiproxy.core.startup import StartupError
@@ -227,14 +228,10 @@ async def _ready(section: str, instance: object, clock: Any) -> None:
     ready = getattr(instance, "ready", None)
     if ready is None:
         return
-    waiting = Deferred.fromCoroutine(_awaited(ready))
+    waiting = Deferred.fromCoroutine(awaited_call(ready))
     try:
         await waiting.addTimeout(_READY_TIMEOUT, clock)
     except TimeoutError:
         raise StartupError(f"[{section}] was not ready within {_READY_TIMEOUT:g} s") from None
     except Exception as error:
         raise StartupError(f"[{section}] cannot be started: {error or type(error).__name__}") from error
-
-
-async def _awaited(ready: Callable[[], Awaitable[None]]) -> None:
-    await ready()

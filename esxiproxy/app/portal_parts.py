@@ -11,13 +11,17 @@ from esxiproxy.app.portal import PortalParts
 from esxiproxy.core.access import Right
 from esxiproxy.core.config.model import Config
 from esxiproxy.core.console_link import mint_console_link
+from esxiproxy.core.errors import LimitReached
 from esxiproxy.core.routing import Principal
+from esxiproxy.core.session.claim import RateClaim
 from esxiproxy.core.session.connection_limits import ANONYMOUS_NAME
 from esxiproxy.interfaces import IState
 from esxiproxy.portal.machine_service import ApiLink
 from esxiproxy.vsphere.machine import Machine
 from esxiproxy.vsphere.service import VSphereService
 
+LINKS_PER_SECOND, LINKS_AT_ONCE = 10, 600
+"""Links that are stored for one principal: a second, and at once."""
 _MAX_PRINCIPALS = 1024
 """Maximum number of principals whose rules are remembered."""
 
@@ -89,6 +93,10 @@ def portal_parts(
 
     async def mint(machine: Machine, principal: Principal, public_url: str) -> ApiLink:
         link = mint_console_link(machine.id, principal, public_url, time_of_day())
+        rate = RateClaim("links", f"console links {principal.names[1]}", LINKS_PER_SECOND, LINKS_AT_ONCE)
+        if await state.take(f"console link {link.key}", (rate,)) is not None:
+            text = f"a user gets {LINKS_PER_SECOND} links a second, after {LINKS_AT_ONCE} at once"
+            raise LimitReached(text)
         await state.put(link.space, link.key, link.value, link.expires, new=True)
         return ApiLink(link.url, link.expires)
 

@@ -73,10 +73,12 @@ class Reporter(Service):
         self._figures_due = 0.0
         self._writing = DeferredLock()
         self._reports = PeriodicTask(
-            partial(self._unless_ended, self._report), "reporting the figures of this process", clock
+            partial(self._ignore_if_ended, self._report), "reporting the figures of this process", clock
         )
         self._details = PeriodicTask(
-            partial(self._unless_ended, self._report_details), "reporting the figures of the consoles", clock
+            partial(self._ignore_if_ended, self._report_details),
+            "reporting the figures of the consoles",
+            clock,
         )
 
     def startService(self) -> None:
@@ -100,8 +102,8 @@ class Reporter(Service):
             await self._report_failures()
             await self._proxy.state.remove(PROCESSES, self._proxy.state.instance_id)
 
-    async def _unless_ended(self, report: Callable[[], Awaitable[None]]) -> None:
-        """Make a report.  One that fails since the state has stopped meanwhile is no failure."""
+    async def _ignore_if_ended(self, report: Callable[[], Awaitable[None]]) -> None:
+        """Make a report, and ignore its failure if the state has stopped."""
         try:
             await report()
         except StateUnavailable:
@@ -133,9 +135,9 @@ class Reporter(Service):
         await state.put(PROCESSES, state.instance_id, report.encode(), now + PROCESS_LIFE)
         await state.report(figures.figures())
         await self._report_failures()
-        await self._look_for_readers()
+        await self._check_readers()
 
-    async def _look_for_readers(self) -> None:
+    async def _check_readers(self) -> None:
         """Begin or end the reports of details."""
         marks = {key for key, _ in await self._proxy.state.items(ADMIN_SPACE, "", _MARKS)}
         self._watch_metrics(SCRAPED in marks)

@@ -165,6 +165,7 @@ class ClientCertType:
 
     name = "client_cert"
     help = "Knows clients by the certificate that the listener has verified with `client_ca`."
+    unknown_on_admin = "listen asks nobody for a certificate, so nobody can log in with it"
     keys = (
         Key(
             "name",

@@ -13,9 +13,11 @@ import time
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 
+from esxiproxy.core.errors import AccessDenied
 from esxiproxy.core.login_rows import LOGINS
 from esxiproxy.core.routing import Principal
 from esxiproxy.core.sealing import key_of
+from esxiproxy.core.session.claim import RateClaim
 from esxiproxy.core.session.command import Command, CommandKind, Selector, SelectorKind
 from esxiproxy.core.strict_json import strict_json
 from esxiproxy.interfaces import IState
@@ -28,6 +30,9 @@ LOGIN_ENDED = "login ended"
 """The reason with which the consoles of a login are closed at its logout."""
 USER_REMOVED = "user removed"
 """The reason with which the consoles of a removed user are closed."""
+LOGINS_AT_ONCE = 100
+LOGIN_INTERVAL = 10
+"""Logins that are stored for one user: at once, and the seconds until each further one."""
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{43}")
 _PAGE = 500
 
@@ -45,6 +50,15 @@ class StoredLogin:
     expires: float
     subject: str = ""
     session: str = ""
+
+    def is_named_by(self, subject: str, session: str) -> bool:
+        """Return whether a logout of the provider is for this login; one of its names may be empty.
+
+        A login whose ID token had no session is named by its subject, whatever session the logout has.
+        """
+        if subject and subject != self.subject:
+            return False
+        return session == self.session if session and self.session else bool(subject)
 
     def text(self) -> str:
         """Return the login as a value of the state."""
@@ -115,10 +129,17 @@ class LoginStore:
     async def create(self, principal: Principal, subject: str = "", session: str = "") -> tuple[str, float]:
         """Store a new login, and return the text of its cookie and the seconds for which it lives.
 
-        ``subject`` and ``session`` are the names that the provider has for the user and the login.
+        ``subject`` and ``session`` are the names that the provider has for the user and the login.  Raises
+        AccessDenied with status 429 for a user who logs in too often, so that no user fills the state.
         """
         token, now = new_token(), self._time_of_day()
         key = key_of(token)
+        name = f"{self._section} logins {principal.names[1]}"
+        rate = RateClaim("logins", name, 1 / LOGIN_INTERVAL, LOGINS_AT_ONCE)
+        if await self._state.take(f"login {key}", (rate,)) is not None:
+            error = AccessDenied("this user has logged in too often: try again later", status=429)
+            error.fields = ((b"Retry-After", b"%d" % LOGIN_INTERVAL),)
+            raise error
         login = StoredLogin(self._section, principal, now, now + self._lifetime, subject, session)
         await self._touch(key, now)
         await self._state.put(LOGINS, key, login.text(), login.expires)
@@ -161,8 +182,7 @@ class LoginStore:
             if (
                 login.section == self._section
                 and login.principal.authenticator == provider
-                and subject in ("", login.subject)
-                and session in ("", login.session)
+                and login.is_named_by(subject, session)
             ):
                 await self.end(key)
                 ended += 1

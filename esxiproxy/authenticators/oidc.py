@@ -216,6 +216,7 @@ class OidcType:
     name = "oidc"
     help = "Sends users of the portal to a provider of OpenID Connect; a session names it in `providers`."
     is_provider = True
+    unknown_on_admin = "it logs in users of the portal alone, so nobody can log in here with it"
     keys = (
         Key(
             "issuer",
@@ -273,6 +274,10 @@ class OidcType:
             _read_secret(settings["client_secret_file"])
         except BadValue as error:
             yield "client_secret_file", str(error)
+
+    def listener_warnings(self, settings: SectionValues, listener: SectionValues) -> Iterator[str]:
+        """Yield a warning for a listener, whose clients it does not know by themselves."""
+        yield "knows nobody by itself: name it in providers of a session, and the session here"
 
     def create(self, settings: SectionValues, context: Context) -> OidcProvider:
         """Return the provider."""

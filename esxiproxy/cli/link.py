@@ -36,7 +36,8 @@ HELP = "make a link to a console, or revoke one"
 _DESCRIPTION = """\
 Makes a link of a router of the type `links` and prints its URL, which is under the
 public_url of the listener that names the router. Opaque links and --revoke need
-`state = sqlite:PATH` in the configuration.
+`state = sqlite:PATH` in the configuration; `esxiproxy links --revoke` asks the
+running proxy and needs none.
 """
 _EPILOG = """\
 A link works once unless --reuse or --many is given. Other users of this machine can see
@@ -131,7 +132,8 @@ def _make(config: Config, arguments: argparse.Namespace) -> list[str]:
     )
     made = make_link(config, order)
     if (stored := made.stored) is not None:
-        with _state(config, f"[router {order.router}] has opaque = yes: the claims of its links") as store:
+        what = f"[router {order.router}] has opaque = yes: the claims of its links"
+        with _state(config, what, "make the link on the admin page or with the admin API") as store:
             store.put(stored.space, stored.key, stored.value, stored.expires, True)
     if arguments.json:
         named = {made.kind: made.field} if made.field else {}
@@ -146,7 +148,7 @@ def _revoke(config: Config, arguments: argparse.Namespace) -> list[str]:
     link = arguments.revoke
     if not is_link_id(link):
         raise LinkRefused("--revoke: this is no id of a link: --json shows it when a link is made")
-    with _state(config, "revoked links") as store:
+    with _state(config, "revoked links", "esxiproxy links --revoke ID --reason TEXT asks the proxy") as store:
         store.put(REVOKED_SPACE, key_of(link), link, revoked_until(), False)
         selector = Selector(SelectorKind.LINK, link)
         store.tell(Command(CommandKind.KILL, reason="the link was revoked", selector=selector))
@@ -154,18 +156,15 @@ def _revoke(config: Config, arguments: argparse.Namespace) -> list[str]:
 
 
 @contextmanager
-def _state(config: Config, what: str) -> Iterator[SqliteStore]:
-    """Open the database of the state.  Raises LinkRefused if there is none."""
+def _state(config: Config, what: str, instead: str) -> Iterator[SqliteStore]:
+    """Open the database of the state.  Raises LinkRefused if there is none, with what to do ``instead``."""
     if config.state is None:
         raise LinkRefused(
             f"{what} are stored in the state, which is in the memory of the proxy: "
             f"write state = sqlite:PATH in [proxy] of {config.source}"
         )
     if isinstance(config.state, RedisAddress):
-        raise LinkRefused(
-            f"{what} are stored in Redis, which this command does not connect to: make and revoke such links "
-            "with the admin API"
-        )
+        raise LinkRefused(f"{what} are stored in Redis, which this command does not connect to: {instead}")
     if not config.state.exists():  # a database of this user may not be writable for the proxy
         raise LinkRefused(f"{config.state} does not exist: start the proxy once, which creates it")
     store = SqliteStore(config.state, f"link-{secrets.token_hex(8)}", Times.of_this_machine())

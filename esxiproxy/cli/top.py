@@ -1,4 +1,4 @@
-"""``esxiproxy top``: shows the busiest consoles, again and again."""
+"""``esxiproxy top``: shows the busiest consoles, and repeats that."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def _live(client: AdminClient, query: dict[str, Any], interval: float, screens: 
                 _show(lines, *shutil.get_terminal_size())
                 if screens is not None and (screens := screens - 1) <= 0:
                     break
-                signal.sigtimedwait([signal.SIGWINCH], interval)
+                _wait(interval)
                 width, height = shutil.get_terminal_size()
                 try:
                     lines = _screen(client, query, height, width)
@@ -100,6 +100,21 @@ def _live(client: AdminClient, query: dict[str, Any], interval: float, screens: 
         pass
     admin_client.say(*lines)
     return admin_client.DONE
+
+
+def _wait(seconds: float) -> None:
+    """Wait until the size of the terminal changes, which it may have done since it was read.
+
+    Ctrl-C is blocked before it is waited for, since one that came in between would be seen after the wait.
+    Raises KeyboardInterrupt.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        received = signal.sigtimedwait([signal.SIGWINCH, signal.SIGINT], seconds)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    if received is not None and received.si_signo == signal.SIGINT:
+        raise KeyboardInterrupt
 
 
 @contextmanager

@@ -1,8 +1,8 @@
-"""Runs coroutines that seldom wait for anything, without a Deferred unless they wait."""
+"""Runs coroutines that seldom wait for anything, without a Deferred unless they wait; makes coroutines."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
@@ -52,3 +52,13 @@ def begin(steps: Coroutine[Any, Any, T]) -> T | Rest[T]:
         found: T = done.value
         return found
     return Rest(steps, waiting)
+
+
+async def awaited(awaitable: Awaitable[T]) -> T:
+    """Await any awaitable, for callers that need a coroutine."""
+    return await awaitable
+
+
+async def awaited_call(function: Callable[[], Awaitable[T]]) -> T:
+    """Call a function and await its result, so that exceptions of the call are those of the coroutine."""
+    return await function()

@@ -157,7 +157,7 @@ def redact_text(text: str) -> str:
     if _MARK.search(octets) is None:
         return octets.decode("utf-8", "replace")
     octets = _FIELD.sub(lambda match: match[1] + _HIDDEN, octets)
-    if _PERCENT in octets or _suspect(octets):
+    if _PERCENT in octets or _is_suspect(octets):
         octets = _BEARER.sub(rb"\1" + _HIDDEN, octets)
         octets = _without_quoted(octets)
         octets = _SPACED.sub(_spaced, octets)
@@ -194,7 +194,7 @@ def _element(match: re.Match[bytes]) -> bytes:
     return match[1] + _HIDDEN if _NAME.search(match[2].lower()) and match[3].strip() else match[0]
 
 
-def _suspect(octets: bytes) -> bool:
+def _is_suspect(octets: bytes) -> bool:
     lowered = octets.lower()
     if len(lowered) < _SHORT:
         return _ANY_SUSPECT.search(lowered) is not None
@@ -219,7 +219,7 @@ def _decoded(match: re.Match[bytes]) -> bytes:
 
 
 def _hide(octets: bytes, whole: bool) -> bytes:
-    if not _suspect(octets):
+    if not _is_suspect(octets):
         return octets
     octets = _SIGNED.sub(_HIDDEN, octets)
     if not whole and _FILE.fullmatch(octets) and not any(word in octets.lower() for word in _NEVER_FILE):

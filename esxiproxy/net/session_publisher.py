@@ -9,6 +9,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from esxiproxy.core.coroutines import awaited
 from esxiproxy.core.session.command import Command
 from esxiproxy.core.session.entry import entry_of
 from esxiproxy.core.session.record import CONSOLE, Record
@@ -70,13 +71,9 @@ class SessionPublisher:
     def _log_failure(self, answer: Awaitable[None]) -> None:
         if isinstance(answer, Deferred) and answer.called and answer.result is None:
             return  # the usual case: state in memory
-        asked = answer if isinstance(answer, Deferred) else Deferred.fromCoroutine(_awaited(answer))
+        asked = answer if isinstance(answer, Deferred) else Deferred.fromCoroutine(awaited(answer))
         asked.addErrback(
             lambda failure: self._log.failure(
                 "update of the session list failed, the list may be wrong", failure
             )
         )
-
-
-async def _awaited(answer: Awaitable[None]) -> None:
-    await answer

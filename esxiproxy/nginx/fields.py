@@ -23,7 +23,7 @@ _OWN = ("upgrade", "connection")
 def convert_fields(scope: Scope, target: AnyTarget, complaints: Complaints) -> Iterator[OutputEntry]:
     """Yield the entries ``host`` and ``origin``, and complain of fields that cannot be converted."""
     constants = scope.variables() | {"proxy_host": target.proxy_host, "proxy_port": target.port}
-    given = _given(scope)
+    given = _fields_set(scope)
     for name, directive in given.items():
         if name not in ("host", "origin", *_OWN):
             _check(name, directive, expand(directive.args[1], constants), complaints)
@@ -33,15 +33,15 @@ def convert_fields(scope: Scope, target: AnyTarget, complaints: Complaints) -> I
 
 def forwards_upgrade(scope: Scope) -> bool:
     """Return whether nginx forwards the Upgrade field in this scope, and so WebSockets."""
-    return "upgrade" in _given(scope)
+    return "upgrade" in _fields_set(scope)
 
 
 def sends_own_host(scope: Scope) -> bool:
     """Return whether nginx sends the name in ``proxy_pass`` as the Host field."""
-    return "host" not in _given(scope)
+    return "host" not in _fields_set(scope)
 
 
-def _given(scope: Scope) -> dict[str, Directive]:
+def _fields_set(scope: Scope) -> dict[str, Directive]:
     fields = [directive for directive in scope.every("proxy_set_header") if len(directive.args) == 2]
     return {directive.args[0].lower(): directive for directive in fields}
 

@@ -125,19 +125,19 @@ def _paired(listens: Sequence[Listen], complaints: Complaints) -> list[Listen]:
     """Merge ``80`` and ``[::]:80`` into one address, because our ``[::]:80`` accepts both."""
     kept = []
     for listen in listens:
-        twin = _twin(listen, listens)
-        if listen.six_only and twin is None:
+        other = _other_family(listen, listens)
+        if listen.six_only and other is None:
             complaints.add(listen.directive, _IPV6_TOO)
-        if listen.six_only and twin is not None:
+        if listen.six_only and other is not None:
             listen = replace(
-                listen, default=listen.default or twin.default, comment="includes every IPv4 address"
+                listen, default=listen.default or other.default, comment="includes every IPv4 address"
             )
-        if listen.host != "*" or twin is None:
+        if listen.host != "*" or other is None:
             kept.append(listen)
     return kept
 
 
-def _twin(listen: Listen, listens: Sequence[Listen]) -> Listen | None:
+def _other_family(listen: Listen, listens: Sequence[Listen]) -> Listen | None:
     wanted = {"*": "[::]", "[::]": "*"}.get(listen.host)
     if listen.host == "[::]" and not listen.six_only:
         return None

@@ -47,7 +47,7 @@ class RouterWriter:
             OutputEntry("type", "inventory"),
             OutputEntry("file", file),
             OutputEntry("template", template),
-            OutputEntry("locate", inventory.place.locate, _remark(inventory)),
+            OutputEntry("locate", inventory.place.locate, _note_on_place(inventory)),
         )
         lines = [_HEADER, *(f"{name},{address}" for name, address in inventory.hosts)]
         comments, notes = [inventory.directive.place], []
@@ -91,7 +91,7 @@ class RouterWriter:
         ]
 
 
-def _remark(inventory: FoundInventory) -> str:
+def _note_on_place(inventory: FoundInventory) -> str:
     kind = inventory.place.locate.partition(":")[0]
     if kind == "host":
         return "the names in the list are first labels"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
@@ -25,6 +25,8 @@ MAX_LIMIT = 200
 """Machines on one page."""
 MAX_SEARCH = 200
 """Characters of a search."""
+DROPPED_TIME = 15.0
+"""Seconds for which the pages of consoles are told that consoles of their machine were ended."""
 MAX_CALLS_EACH = 4
 """Requests of one user that wait for vCenter at once, apart from pictures, which have their own queue."""
 _MAX_LABELS = 64
@@ -33,6 +35,8 @@ _MACHINE = re.compile(rf"/api/machines/({_NAME}/{_UUID})(?:/([a-z]+))?")
 _WINDOW = frozenset({"search", "offset", "limit", "favourites"})
 
 Action = Callable[[PortalArrival, MachineView, MachineRow], Awaitable[PortalAnswer]]
+Operation = tuple[Action, tuple[str, ...]]
+"""An action, and the rights of which its user needs one; none for a machine that the user sees."""
 
 
 class PortalApi:
@@ -57,17 +61,19 @@ class PortalApi:
         self._is_full = is_full
         self._waiting: Counter[str] = Counter()
         """The requests that wait for vCenter, by their users."""
+        self._dropped: OrderedDict[str, float] = OrderedDict()
+        """The times at which consoles of machines were ended, in their order."""
         self._thumbnails = Thumbnails(lambda machine: service.thumbnail(machine), clock)
-        self._reads: Mapping[str | None, Action] = {
-            None: self._machine,
-            "connections": self._connections,
-            "thumbnail": self._thumbnail,
+        self._reads: Mapping[str | None, Operation] = {
+            None: (self._machine, ()),
+            "connections": (self._connections, (OPEN, DISCONNECT)),
+            "thumbnail": (self._thumbnail, (OPEN,)),
         }
-        self._actions: Mapping[str | None, Action] = {
-            "power": self._power_on,
-            "drop": self._drop,
-            "favourite": self._favourite,
-            "resolution": self._resolution,
+        self._actions: Mapping[str | None, Operation] = {
+            "power": (self._power_on, (POWER,)),
+            "drop": (self._drop, (DISCONNECT,)),
+            "favourite": (self._favourite, ()),
+            "resolution": (self._resolution, (OPEN,)),
         }
 
     async def answer(self, arrival: PortalArrival) -> PortalAnswer:
@@ -89,17 +95,21 @@ class PortalApi:
         if found is None:
             raise PortalError(404, "there is no such path")
         operations = self._reads if is_read else self._actions
-        action = operations.get(found[2])
-        if action is None:
+        operation = operations.get(found[2])
+        if operation is None:
             if found[2] not in {*self._reads, *self._actions}:
                 raise PortalError(404, "there is no such path")
             _check_method(arrival, b"POST" if is_read else b"GET")
         if not is_read:
             _check_method(arrival, b"POST")
             arrival.check_own_page()
-        assert action is not None
+        assert operation is not None
+        action, rights = operation
         view = await self._view(arrival, principal)
-        row = self._row(arrival, view, found[1], OPEN if found[2] != "power" else POWER)
+        row = self._row(arrival, view, found[1])
+        if rights and row.rights.isdisjoint(rights):
+            text = f"no access rule gives this user the right {' or '.join(rights)} to this machine"
+            raise PortalError(403, text)
         return await action(arrival, view, row)
 
     async def events(self, arrival: PortalArrival) -> MachineEvents:
@@ -137,7 +147,8 @@ class PortalApi:
 
     async def _machine(self, arrival: PortalArrival, view: MachineView, row: MachineRow) -> PortalAnswer:
         is_full = self._is_full is not None and await self._is_full(arrival.listener.name, row.machine)
-        return PortalAnswer.of({**row.fields(0.0), "full": is_full})
+        self._forget_dropped()
+        return PortalAnswer.of({**row.fields(0.0), "full": is_full, "dropped": row.key in self._dropped})
 
     async def _connections(self, arrival: PortalArrival, view: MachineView, row: MachineRow) -> PortalAnswer:
         found = await self._call(arrival, self._service.connections, row.machine)
@@ -159,15 +170,22 @@ class PortalApi:
         return PortalAnswer.of({}, 202)
 
     async def _drop(self, arrival: PortalArrival, view: MachineView, row: MachineRow) -> PortalAnswer:
-        _check_right(row, DISCONNECT)
         labels = arrival.json().get("labels")
         if not isinstance(labels, list) or not 0 < len(labels) <= _MAX_LABELS:
             raise PortalError(400, f"labels has to be a list of 1 to {_MAX_LABELS} labels")
         if not all(isinstance(label, str) and 0 < len(label) <= 256 for label in labels):
             raise PortalError(400, "a label is a text")
         self._report(f"ends {len(labels)} consoles of", arrival, row)
+        self._forget_dropped()
+        self._dropped[row.key] = self._clock.seconds()  # a page may lose its console before the answer
+        self._dropped.move_to_end(row.key)
         await self._call(arrival, self._service.drop_connections, row.machine, labels)
         return PortalAnswer.of({}, 202)
+
+    def _forget_dropped(self) -> None:
+        before = self._clock.seconds() - DROPPED_TIME
+        while self._dropped and next(iter(self._dropped.values())) <= before:
+            self._dropped.popitem(last=False)
 
     async def _favourite(self, arrival: PortalArrival, view: MachineView, row: MachineRow) -> PortalAnswer:
         wanted = arrival.json().get("favourite")
@@ -201,18 +219,19 @@ class PortalApi:
         link = await self._mint(row.machine, principal, arrival.listener.public_url)
         return PortalAnswer.of({"url": link.url, "expires": link.expires, "vm": row.key}, 201)
 
-    def _row(self, arrival: PortalArrival, view: MachineView, machine: str, right: str) -> MachineRow:
-        """Return the row of a machine.  Raises PortalError, the same for a machine that does not exist."""
-        section, _, uuid = machine.partition("/")
-        row = view.find(f"{section}/{uuid.lower()}")
-        if row is None or not row.rights & {OPEN, right}:
+    def _row(self, arrival: PortalArrival, view: MachineView, machine: str) -> MachineRow:
+        """Return the row of a machine.
+
+        Raises PortalError, the same for a machine without a right and for one that does not exist.
+        """
+        row = view.find(_with_small_uuid(machine))
+        if row is None:
             raise self._not_found(arrival, machine)
-        _check_right(row, right)
         return row
 
     def _named(self, arrival: PortalArrival, view: MachineView, wanted: str) -> MachineRow:
         """Return the machine that a text names: ``VSPHERE/UUID``, a UUID or a name.  Raises PortalError."""
-        if "/" in wanted and (row := view.find(wanted.lower() if view.find(wanted) is None else wanted)):
+        if "/" in wanted and (row := view.find(_with_small_uuid(wanted))):
             found: Sequence[MachineRow] = [row]
         else:
             lower = wanted.lower()
@@ -264,9 +283,10 @@ def _check_method(arrival: PortalArrival, method: bytes) -> None:
         raise PortalError(405, f"this path takes {method.decode()}", ((b"Allow", method),))
 
 
-def _check_right(row: MachineRow, right: str) -> None:
-    if right not in row.rights:
-        raise PortalError(403, f"no access rule gives this user the right to {right} this machine")
+def _with_small_uuid(machine: str) -> str:
+    """Return ``SECTION/UUID`` with the UUID in lower case, as machines have it."""
+    section, _, uuid = machine.partition("/")
+    return f"{section}/{uuid.lower()}"
 
 
 def _window_of(parameters: Mapping[str, str]) -> tuple[WindowRequest, bool]:

@@ -19,6 +19,8 @@ MOST = 200
 """Favourites of one user."""
 _KEPT = 60.0
 """Seconds after which the favourites are read again, since another machine may have changed them."""
+_ATTEMPTS = 16
+"""Attempts to store a change before another one is stored."""
 _MAX_USERS = 2048
 """Users whose favourites are kept: more than have event streams, each of which asks once a second."""
 
@@ -42,25 +44,33 @@ class Favourites:
         if known is not None and self._clock.seconds() - known[0] < _KEPT:
             self._known.move_to_end(key)
             return known[1]
-        return self._keep(key, _parse(await self._state.get(SPACE, key)))
+        found = _parse(await self._state.get(SPACE, key))
+        newer = self._known.get(key)
+        if newer is not None and newer is not known:  # they were changed or read meanwhile
+            return newer[1]
+        return self._keep(key, found)
 
     async def set(self, principal: Principal, machine: str, wanted: bool) -> tuple[str, ...]:
         """Add or remove a favourite, and return all of them.
 
-        Raises TooManyFavourites or StateUnavailable.
+        Other pages of the user may change them at the same time.  Raises TooManyFavourites or
+        StateUnavailable.
         """
         key = key_of(principal.names[1])
-        found = _parse(await self._state.get(SPACE, key))
-        if wanted == (machine in found):
-            return self._keep(key, found)
-        changed = (*found, machine) if wanted else tuple(each for each in found if each != machine)
-        if len(changed) > MOST:
-            raise TooManyFavourites
-        if changed:
-            await self._state.put(SPACE, key, json.dumps(changed), inf)
-        else:
-            await self._state.remove(SPACE, key)
-        return self._keep(key, changed)
+        attempts = 0
+        while True:
+            stored = await self._state.get(SPACE, key)
+            found = _parse(stored)
+            if wanted == (machine in found):
+                return self._keep(key, found)
+            changed = (*found, machine) if wanted else tuple(each for each in found if each != machine)
+            if len(changed) > MOST:
+                raise TooManyFavourites
+            attempts += 1
+            is_last = attempts > _ATTEMPTS  # so many others have stored theirs
+            condition = () if is_last else (stored is None, stored)
+            if await self._state.put(SPACE, key, json.dumps(changed), inf, *condition):
+                return self._keep(key, changed)
 
     def _keep(self, key: str, found: tuple[str, ...]) -> tuple[str, ...]:
         self._known[key] = self._clock.seconds(), found

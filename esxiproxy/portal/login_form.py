@@ -25,6 +25,7 @@ from esxiproxy.portal.settings import Provider
 
 FORM_COOKIE = b"__Host-esxiproxy-form"
 """The name of the cookie that a form has to agree with."""
+TOO_MANY_LOGINS = "This user has logged in too often. Please wait a moment and try again."
 _ATTRIBUTES = b"; Path=/; Secure; HttpOnly; SameSite="
 _NEXT = re.compile(r"/(?![/\\])[!-\[\]-~]{0,1023}")
 _MAX_NAME, _MAX_PASSWORD = 256, 1024
@@ -85,20 +86,21 @@ class LoginForm:
         name, password = form.get("name", ""), form.get("password", "")
         if not name or len(name) > _MAX_NAME or len(password) > _MAX_PASSWORD or not name.isprintable():
             return self._page(arrival, wanted, "The user name or the password is wrong.", 403)
+        text = "Too many logins have failed. Please wait a moment and try again."
         try:
             principal = await provider.check.check_password(
                 name, password, client_network(arrival.visitor.client)
             )
+            if principal is None:
+                return self._page(arrival, wanted, "The user name or the password is wrong.", 403)
+            text = TOO_MANY_LOGINS
+            cookie, _ = await logins.create(replace(principal, authenticator=provider.section))
         except AccessDenied as error:
             if error.status_code != 429:
                 raise
-            text = "Too many logins have failed. Please wait a moment and try again."
             return self._page(arrival, wanted, text, 429, error.fields)
-        if principal is None:
-            return self._page(arrival, wanted, "The user name or the password is wrong.", 403)
         if arrival.visitor.login:
             await logins.end(arrival.visitor.login)
-        cookie, _ = await logins.create(replace(principal, authenticator=provider.section))
         self._report(provider, name, arrival)
         fields = (set_cookie(COOKIE, cookie), delete_cookie(FORM_COOKIE))
         return PortalAnswer.redirect(wanted, fields)

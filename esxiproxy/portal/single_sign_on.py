@@ -16,7 +16,7 @@ from esxiproxy.core.oidc import LoginAttempt
 from esxiproxy.core.routing import Principal
 from esxiproxy.core.session.connection_limits import client_network
 from esxiproxy.portal.arrival import PortalAnswer, PortalArrival, PortalError
-from esxiproxy.portal.login_form import delete_cookie, next_path, set_cookie
+from esxiproxy.portal.login_form import TOO_MANY_LOGINS, delete_cookie, next_path, set_cookie
 from esxiproxy.portal.settings import Provider
 
 ATTEMPT_COOKIE = b"__Host-esxiproxy-attempt"
@@ -46,7 +46,7 @@ class SingleSignOn:
             raise PortalError(405, "this path takes GET", ((b"Allow", b"GET, HEAD"),))
         if (found := _BEGIN.fullmatch(arrival.path)) is not None:
             return await self._begin(arrival, found[1])
-        return await self._came_back(arrival)
+        return await self._finish(arrival)
 
     async def _begin(self, arrival: PortalArrival, name: str) -> PortalAnswer:
         provider = _provider(arrival, name)
@@ -56,7 +56,7 @@ class SingleSignOn:
         value = f"{secret}.{name}.{wanted.decode('ascii')}"
         return PortalAnswer.redirect(url, (set_cookie(ATTEMPT_COOKIE, value),))
 
-    async def _came_back(self, arrival: PortalArrival) -> PortalAnswer:
+    async def _finish(self, arrival: PortalArrival) -> PortalAnswer:
         parameters = arrival.parameters()
         found = _ATTEMPT.fullmatch(arrival.cookie(ATTEMPT_COOKIE) or "")
         gone = (delete_cookie(ATTEMPT_COOKIE),)
@@ -85,12 +85,15 @@ class SingleSignOn:
             raise PortalError(403, _FAILED, gone) from None
         logins = arrival.listener.logins
         assert logins is not None, "there are providers"
-        if arrival.visitor.login:
-            await logins.end(arrival.visitor.login)
         principal = Principal(
             identity.login.name, groups=identity.login.groups, authenticator=provider.section
         )
-        cookie, _ = await logins.create(principal, identity.subject, identity.session)
+        try:
+            cookie, _ = await logins.create(principal, identity.subject, identity.session)
+        except AccessDenied as error:
+            raise PortalError(error.status_code, TOO_MANY_LOGINS, (*error.fields, *gone)) from None
+        if arrival.visitor.login:
+            await logins.end(arrival.visitor.login)
         self._log.info(
             "{provider}/{name} has logged in on the portal from {client}",
             provider=provider.name,

@@ -150,7 +150,8 @@ class ConsoleProtocol(WebSocketServerProtocol):
         self._stop_console()
         if self._plan.fault in (SimFault.IGNORE_CLOSE, SimFault.CLOSE_LINGER):
             return None
-        return super().onCloseFrame(code, reasonRaw)
+        is_done: bool | None = super().onCloseFrame(code, reasonRaw)
+        return is_done
 
     def failHandshake(self, reason: str, code: int = 400, responseHeaders: Any = None) -> None:
         # Autobahn's own method logs the reason, writes it into the status line and sends no body.

@@ -106,9 +106,9 @@ class RedisState:
     async def _poll_commands(self) -> None:
         for text in await self._store.call("commands"):
             with suppress(ValueError, TypeError):  # of a newer version
-                self._obey(Command.from_fields(*json.loads(text)))
+                self._execute_or_log(Command.from_fields(*json.loads(text)))
 
-    def _obey(self, command: Command) -> None:
+    def _execute_or_log(self, command: Command) -> None:
         try:
             self._execute(command)
         except BaseException:
@@ -122,7 +122,7 @@ class RedisState:
                 self._store.forget(slot, outcome[1])
                 self._pending.undo(slot, outcome[1])
 
-        taking = _shielded(self._take(slot, tuple(claims)), late)
+        taking = _uncancelled(self._take(slot, tuple(claims)), late)
         return taking.addCallback(lambda outcome: outcome[0])
 
     async def _take(self, slot: str, claims: Sequence[Claim]) -> tuple[Claim | None, Sequence[str]]:
@@ -134,7 +134,7 @@ class RedisState:
         return self._store.take_alone(slot, claims, self._clock.seconds())
 
     def first_refused(self, claims: Sequence[Claim]) -> Deferred[Claim | None]:
-        return _shielded(self._first_refused(tuple(claims)))
+        return _uncancelled(self._first_refused(tuple(claims)))
 
     async def _first_refused(self, claims: Sequence[Claim]) -> Claim | None:
         try:
@@ -197,7 +197,7 @@ class RedisState:
                     break
             return found
 
-        return _shielded(items())
+        return _uncancelled(items())
 
     def lead(self, task: str) -> Deferred[bool]:
         return self._call("lead", task, done=bool)
@@ -227,7 +227,7 @@ class RedisState:
                 begin = entries[-1].cursor
             return found if most is None else found[: max(0, most)]
 
-        return _shielded(sessions())
+        return _uncancelled(sessions())
 
     def report(self, figures: Mapping[str, float]) -> Deferred[None]:
         words = (REPORTS, self.instance_id, json.dumps(dict(figures)), f"+{REPORT_LIFE}", "0")
@@ -240,7 +240,7 @@ class RedisState:
         async def reclaim() -> Sequence[SessionEntry]:
             return await self._confirmed(holder, _entries(await self._store.call("reclaim", holder)))
 
-        return _shielded(reclaim(), self._keep_lost)
+        return _uncancelled(reclaim(), self._keep_lost)
 
     def reclaim_expired(self, seconds: float) -> Deferred[Sequence[SessionEntry]]:
         async def reclaim() -> Sequence[SessionEntry]:
@@ -249,7 +249,7 @@ class RedisState:
             holder, found = await self._store.call("reclaim_expired", repr(float(seconds)))
             return await self._confirmed(_decoded(holder), _entries(found))
 
-        return _shielded(reclaim(), self._keep_lost)
+        return _uncancelled(reclaim(), self._keep_lost)
 
     async def _confirmed(self, holder: str, found: Sequence[SessionEntry]) -> Sequence[SessionEntry]:
         """Return the sessions of a dead process when Redis has noted that this process has them.
@@ -275,7 +275,7 @@ class RedisState:
     # Writes
 
     def _call(self, name: str, *arguments: str, done: Callable[[Any], T]) -> Deferred[T]:
-        return _shielded(self._store.call(name, *arguments, done=done))
+        return _uncancelled(self._store.call(name, *arguments, done=done))
 
     def _deferred_write(self) -> Deferred[None]:
         """Return a Deferred that fires when all pending writes were made or have failed.
@@ -294,7 +294,7 @@ class RedisState:
             self._log.failure("bug: a write to the shared state raised an unexpected error", failure)
 
 
-def _shielded(
+def _uncancelled(
     coroutine: Coroutine[Any, Any, T], late: Callable[[T], None] = lambda outcome: None
 ) -> Deferred[T]:
     """Run a coroutine that a cancellation does not stop; its result is passed to ``late`` then."""

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.error import ConnectionDone, ConnectionLost
-from twisted.internet.interfaces import IReactorTime
-from twisted.internet.protocol import Protocol, connectionDone
+from twisted.internet.interfaces import IAddress, IReactorTime
+from twisted.internet.protocol import ClientFactory, Protocol, connectionDone
 from twisted.python.failure import Failure
 
 from esxiproxy.core.errors import StateUnavailable
@@ -138,3 +138,19 @@ class RedisProtocol(Protocol):
         calls, self._calls = self._calls, deque()
         for waiting, _deadline in calls:
             waiting.errback(CallLost(f"{UNREACHABLE}: {text}"))
+
+
+class RedisFactory(ClientFactory):
+    """Makes the connections of attempts, of which there is one a second while Redis is away.
+
+    ``timeout`` is that of ``RedisProtocol``.
+    """
+
+    noisy = False
+
+    def __init__(self, clock: IReactorTime, timeout: float) -> None:
+        self._clock = clock
+        self._timeout = timeout
+
+    def buildProtocol(self, addr: IAddress | None) -> RedisProtocol:
+        return RedisProtocol(self._clock, self._timeout)

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectingCancelledError
 from twisted.internet.interfaces import IReactorTime
-from twisted.internet.protocol import Factory
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -16,7 +15,7 @@ from twisted.python.failure import Failure
 from esxiproxy.core.config.state_url import RedisAddress, SentinelService
 from esxiproxy.core.errors import StateUnavailable
 from esxiproxy.state.redis_endpoint import BadFile, described, endpoint_of, read_password
-from esxiproxy.state.redis_protocol import UNREACHABLE, RedisProtocol
+from esxiproxy.state.redis_protocol import UNREACHABLE, RedisFactory, RedisProtocol
 from esxiproxy.state.redis_replies import RedisError, Reply
 from esxiproxy.state.redis_server import explained
 
@@ -59,7 +58,7 @@ class Sentinels:
         self._believed = self._places[0]
         self._current: Callable[[], Place | None] = lambda: None
         self._moved: Callable[[Place], None] = lambda place: None
-        self._watch = LoopingCall(self._look)
+        self._watch = LoopingCall(self._check)
         self._watch.clock = clock
         self._is_unavailable = False
 
@@ -114,12 +113,12 @@ class Sentinels:
         return found[self._believed].primary
 
     def skip(self) -> None:
-        """Prefer the others to the Sentinel that was believed, since its answer is out of date."""
+        """Prefer the other Sentinels to the last one, since its answer is out of date."""
         self._places.remove(self._believed)
         self._places.append(self._believed)
 
     async def _ask(self, host: str, port: int) -> _Answer:
-        factory = Factory.forProtocol(lambda: RedisProtocol(self._clock, ANSWER_TIMEOUT))
+        factory = RedisFactory(self._clock, ANSWER_TIMEOUT)
         try:
             password = read_password(self._service.password_file, "state_sentinel_password_file")
             endpoint = endpoint_of(self._address, host, port, self._reactor)
@@ -148,10 +147,10 @@ class Sentinels:
         except (TypeError, ValueError, AttributeError):
             raise StateUnavailable("does not answer as a Sentinel does: it may be a Redis server") from None
 
-    def _look(self) -> Deferred[None]:
-        return Deferred.fromCoroutine(self._look_guarded())
+    def _check(self) -> Deferred[None]:
+        return Deferred.fromCoroutine(self._check_primary())
 
-    async def _look_guarded(self) -> None:
+    async def _check_primary(self) -> None:
         before = self._current()
         if before is None:
             return
@@ -184,7 +183,7 @@ def _checked(reply: Reply) -> Reply:
 
 
 def _epoch_in(reply: Reply) -> int:
-    """Return the epoch in a reply to SENTINEL MASTER; 0 if the Sentinel does not tell it."""
+    """Return the epoch in a reply to SENTINEL MASTER; 0 if the reply has none."""
     words = reply if isinstance(reply, list) else []
     for name, value in zip(words[::2], words[1::2], strict=False):
         if name == b"config-epoch" and isinstance(value, bytes) and value.isdigit() and len(value) < 20:

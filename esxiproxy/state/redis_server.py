@@ -51,6 +51,19 @@ def failed_call(error: RedisError) -> StateUnavailable:
     return kind(explained(error))
 
 
+def wrong_schema(found: str, needed: str) -> str:
+    """Return what is wrong with a database of another schema version, and which proxies are too old."""
+    if not (found.isascii() and found.isdecimal() and len(found) <= 9):
+        return "the Redis database was written by another program: use another state_prefix"
+    text = f"the Redis database has schema version {found}; this proxy needs {needed}"
+    if int(found) > int(needed):
+        return f"{text} and is too old: update it, or use another state_prefix"
+    return (
+        f"{text}: those that have written it are too old: update all of them, and delete the keys of their "
+        "state_prefix, or use another one"
+    )
+
+
 def fields_of(reply: Reply) -> Mapping[str, str]:
     """Return the fields in a reply to INFO by their names, none in an error."""
     if not isinstance(reply, bytes):

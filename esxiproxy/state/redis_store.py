@@ -19,6 +19,7 @@ from esxiproxy.state.own_slots import OwnSlots
 from esxiproxy.state.redis_claims import REGISTRATION, SCHEMA_VERSION
 from esxiproxy.state.redis_protocol import CallFailed, CallLost, CallRefused, ServerIdentity
 from esxiproxy.state.redis_replies import Reply
+from esxiproxy.state.redis_server import wrong_schema
 
 _ATTEMPTS = 3
 """How often a call is made of which Redis says that the process is not registered."""
@@ -130,11 +131,7 @@ class RedisStore:
         reply: Any = await self._server.run(self._script, self._key, name, self._instance_id, *arguments)
         status = reply[0]
         if status == b"schema":
-            found = reply[1].decode("utf-8", "replace")
-            raise WrongDatabase(
-                f"the Redis database has schema version {found}; this version of esxiproxy needs "
-                f"{SCHEMA_VERSION}: use the same version everywhere, or another state_prefix"
-            )
+            raise WrongDatabase(wrong_schema(reply[1].decode("utf-8", "replace"), SCHEMA_VERSION))
         self._note_origin(float(reply[1]))
         if status == b"wait":
             raise Registering(

@@ -81,7 +81,7 @@ class SqliteStore:
             found = db.execute(both, (self._instance_id,)).fetchone()
             if found is None or self._written_generation != self._tables.generation:
                 self._write_all(db, now)
-            self._write_given(db)
+            self._write_outcomes(db)
             yield db, now
         self._given.clear()
         self._written_generation = self._tables.generation
@@ -97,7 +97,7 @@ class SqliteStore:
         for entry in self._entries.values():
             write_entry(db, entry)
 
-    def _write_given(self, db: sqlite3.Connection) -> None:
+    def _write_outcomes(self, db: sqlite3.Connection) -> None:
         for name, mark, outcome in self._given:
             give_mark(db, name, mark, outcome, self._times.wall_clock())
 
@@ -127,7 +127,7 @@ class SqliteStore:
         self._marks.clear()
         self._entries.clear()
         with suppress(StateUnavailable), self._tables.transaction(bool(self._given)) as db:
-            self._write_given(db)
+            self._write_outcomes(db)
             delete_holder(db, self._instance_id, self._times.wall_clock())
         self._tables.close()
 

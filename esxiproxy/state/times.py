@@ -30,8 +30,8 @@ class Times:
             boot = _BOOT_ID.read_text("ascii").strip()
         except (OSError, ValueError):
             boot = ""
-        return cls(boot, _lasting if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic)
+        return cls(boot, _seconds_since_boot if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic)
 
 
-def _lasting() -> float:
+def _seconds_since_boot() -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME)

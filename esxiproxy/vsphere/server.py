@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeVar
 from urllib.parse import quote
 from xml.etree.ElementTree import Element
 
@@ -27,6 +27,8 @@ from esxiproxy.vsphere.stops import stop_all
 from esxiproxy.vsphere.tags import TagReader
 from esxiproxy.vsphere.watch import InventoryWatch
 from esxiproxy.vsphere.xml_tree import InvalidAnswer
+
+T = TypeVar("T")
 
 TICKETS_AT_ONCE = 3
 """Maximum number of tickets that are acquired at once.  vCenter shares its connections with others."""
@@ -158,7 +160,7 @@ class VSphereServer:
         finally:
             slots.release()
 
-    def _read(self, read: Any) -> Any:
+    def _read(self, read: Callable[[], T]) -> T:
         try:
             return read()
         except InvalidAnswer as error:

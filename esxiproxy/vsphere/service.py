@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Any
 
 from esxiproxy.core.config.model import Config
-from esxiproxy.core.errors import MachineAmbiguous, MachineNotFound, TooManyConsoles, VSphereUnavailable
+from esxiproxy.core.errors import MachineNotFound, TooManyConsoles
 from esxiproxy.interfaces import IHttpClient
 from esxiproxy.vsphere.console_ticket import ConsoleTicket
 from esxiproxy.vsphere.inventory import Inventory
@@ -45,29 +45,6 @@ class VSphereService:
     async def stop(self) -> None:
         """End the watches and log out, at all servers at once."""
         await stop_all(server.stop() for server in self._servers.values())
-
-    def find(self, text: str) -> Machine:
-        """Return the machine of ``SECTION/UUID``, of a UUID, or of a name.
-
-        Raise MachineNotFound, MachineAmbiguous when there are several, or VSphereUnavailable when the machine
-        may be among those that were not read yet.
-        """
-        section, slash, uuid = text.partition("/")
-        if slash and section in self.inventories:
-            inventory = self.inventories[section]
-            machine = inventory.machines.get(uuid.lower())
-            if machine is not None:
-                return machine
-            _check_ready([inventory])
-        found = list(self._matching(text))
-        if len(found) > 1:
-            raise MachineAmbiguous(
-                f"{len(found)} virtual machines have this name or UUID: ask by SECTION/UUID"
-            )
-        if not found:
-            _check_ready(self.inventories.values())
-            raise MachineNotFound("no virtual machine has this name or UUID")
-        return found[0]
 
     async def acquire_ticket(self, machine: Machine) -> ConsoleTicket:
         """Return a new ticket for a console of the machine, which must be powered on."""
@@ -111,22 +88,3 @@ class VSphereService:
         if server is None:
             raise MachineNotFound("the vCenter of this virtual machine is not in the configuration any more")
         return server
-
-    def _matching(self, text: str) -> Iterable[Machine]:
-        uuid = text.lower()
-        by_uuid = [found for each in self.inventories.values() if (found := each.machines.get(uuid))]
-        if by_uuid:
-            return by_uuid
-        return (
-            machine
-            for inventory in self.inventories.values()
-            for machine in inventory.machines.values()
-            if machine.name == text
-        )
-
-
-def _check_ready(inventories: Iterable[Inventory]) -> None:
-    for inventory in inventories:
-        if not inventory.ready:
-            reason = inventory.problem or "its machines are being read"
-            raise VSphereUnavailable(f"[vsphere {inventory.name}] {reason}")

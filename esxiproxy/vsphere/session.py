@@ -146,7 +146,7 @@ class VSphereSession:
         try:
             # These requests have no password.  When they fail, for a certificate that has changed as well,
             # there is no login.
-            content, version, cookie = await self._greet()
+            content, version, cookie = await self._retrieve_content()
             delay = LOST_DELAY
             login = await self._new_login(content, version, cookie, password)
         except SoapFault as fault:
@@ -189,7 +189,7 @@ class VSphereSession:
         self._log.error("{text}", text=text)
         return VSphereUnavailable(text)
 
-    async def _greet(self) -> tuple[ServiceContent, str, bytes]:
+    async def _retrieve_content(self) -> tuple[ServiceContent, str, bytes]:
         """Return the objects of the server, its version of the API, and the cookie that it gave."""
         listed = await self._get("/sdk/vimServiceVersions.xml", _MAX_ANSWER, CALL_TIMEOUT)
         version = newest_version(listed.body) if listed.status == 200 else None

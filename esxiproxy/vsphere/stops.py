@@ -13,7 +13,9 @@ async def stop_all(stops: Iterable[Coroutine[Any, Any, None]]) -> None:
 
     Raise the first error, in the order of the stops.
     """
-    outcomes: list[tuple[bool, Any]] = await DeferredList([Deferred.fromCoroutine(stop) for stop in stops], consumeErrors=True)
+    outcomes: list[tuple[bool, Any]] = await DeferredList(
+        [Deferred.fromCoroutine(stop) for stop in stops], consumeErrors=True
+    )
     for is_stopped, outcome in outcomes:
         if not is_stopped:
             outcome.raiseException()

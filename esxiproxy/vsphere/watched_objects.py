@@ -89,22 +89,22 @@ class FolderPaths:
         chain: dict[str, None] = {}
         while moid not in self._paths and moid not in chain and self._kind(moid):
             chain[moid] = None
-            moid = self._above(moid)
+            moid = self._parent_of(moid)
         path = LOST if moid in chain else self._paths.get(moid, ())
         for each in reversed(chain):
-            path = self._paths[each] = self._below(path, each)
+            path = self._paths[each] = self._path_below(path, each)
         return path
 
-    def _below(self, path: tuple[str, ...], moid: str) -> tuple[str, ...]:
+    def _path_below(self, path: tuple[str, ...], moid: str) -> tuple[str, ...]:
         """Return the path of an object from the one of the object above it."""
         kind = self._kind(moid)
         name = self._objects.of(kind).get(moid, {}).get("name", "")
         if kind == "Datacenter":
             return () if not self._several else (*path, name) if name in self._alike else (name,)
-        is_hidden = kind == "Folder" and self._kind(self._above(moid)) == "Datacenter"
+        is_hidden = kind == "Folder" and self._kind(self._parent_of(moid)) == "Datacenter"
         return path if is_hidden else (*path, name) if len(path) < MAX_LEVELS else LOST
 
-    def _above(self, moid: str) -> str:
+    def _parent_of(self, moid: str) -> str:
         found = self._objects.of(self._kind(moid)).get(moid, {})
         return found.get("parentFolder") or found.get("parent", "")
 

@@ -27,7 +27,7 @@ def world(request, tmp_path):
 
 @pytest.fixture(autouse=True)
 def names(monkeypatch):
-    """The addresses of host names; no network is asked."""
+    """Return the addresses of host names without a network."""
     found = {}
     monkeypatch.setattr(resolved_names, "_addresses", lambda name: found.get(name, ()))
     return found
@@ -91,6 +91,8 @@ def test_connections_of_all_machines_count_against_the_limit(world, config):
     assert list(found)[:2] == ["esxi1", "esx-b"], "by how near they are to their limit"
     assert (found["esxi1"]["connections"], found["esx-b"]["connections"]) == (7, 2)
     assert found["esx-c"]["connections"] is None, "its address is not known"
+    upstreams = {each["name"]: each["connections"] for each in admin.call("list_upstreams")["upstreams"]}
+    assert upstreams == {"esxi1": 7, "pair": 0, "fleet": None}, "a template has no connections of its own"
     right.open(upstream=FLEET, host="esx-c", address="192.0.2.30")
     take(right, "192.0.2.30", 1)
     world.advance(2)

@@ -1,4 +1,4 @@
-"""While nobody looks, neither the admin service nor a report costs more with more sessions."""
+"""Without readers, neither the admin service nor a report costs more with more sessions."""
 
 from collections import Counter
 
@@ -101,7 +101,7 @@ def test_after_somebody_has_looked_it_is_cheap_again(worlds):
 
 
 def test_after_a_scrape_the_running_consoles_are_counted_no_more(worlds):
-    """The mark that metrics are read expires by itself."""
+    """The mark of a reader of metrics expires."""
     world = worlds()
     scene = Scene(world, 10)
     watched = []

@@ -10,6 +10,7 @@ from twisted.internet.task import Clock
 
 from esxiproxy.admin.api.links import LinkOperations
 from esxiproxy.admin.call import Actor, ApiError, Call
+from esxiproxy.admin.live import Live
 from esxiproxy.admin.openapi.operations import Role
 from esxiproxy.app.preflight import load
 from esxiproxy.core.link import read_claims, unsealed_claims
@@ -45,9 +46,10 @@ def make(tmp_path, authority):
         config.template("esxi"),
     )
     (tmp_path / "x.ini").write_text(text)
-    state = MemoryState(Clock(), Memory(time.time))
+    clock = Clock()
+    state = MemoryState(clock, Memory(time.time))
     control = SimpleNamespace(config=load(tmp_path / "x.ini"), state=state, in_thread=in_thread)
-    operations = LinkOperations(control)
+    operations = LinkOperations(control, Live(control, clock, "9.9"))
 
     def make(**changed):
         body = {key: value for key, value in {**BODY, **changed}.items() if value is not None}

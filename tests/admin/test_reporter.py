@@ -1,4 +1,4 @@
-"""Each process reports its figures: cheaply while nobody looks, and in few items while somebody does."""
+"""Each process reports its figures: cheaply without readers, and in few items with readers."""
 
 import json
 from collections import Counter

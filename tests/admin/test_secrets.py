@@ -1,4 +1,4 @@
-"""No ticket, link, password, cookie or token stands in what a process reports, nor in any answer or event."""
+"""No ticket, link, password, cookie or token is in the reports of a process, in answers or in events."""
 
 import base64
 import json
@@ -88,6 +88,7 @@ class SecretWorld(World):
             stream = open_stream(self.live, OPERATOR, {**defaults(EVENTS), "view": view, "order": "desc"})
             parts.append(result(stream.next()).decode())
             stream.close()
+            self.reactor.advance(0)  # each stream has a turn of its own
         state = self.service.proxy.state
         return json.dumps([*parts, repr(state._memory.items), repr(result(state.sessions()))])
 

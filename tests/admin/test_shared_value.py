@@ -1,4 +1,4 @@
-"""A value that is computed once for all who want it at the same time."""
+"""A value that is computed once for all simultaneous callers."""
 
 import pytest
 from twisted.internet.defer import CancelledError, Deferred

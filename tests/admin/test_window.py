@@ -102,9 +102,9 @@ def test_the_time_grows_with_the_rows_and_not_with_the_square():
         request = WindowRequest("user " * MAX_WORDS, "number", True, 0, 50)
         best = float("inf")
         for _ in range(3):
-            began = time.perf_counter()
+            began = time.thread_time()
             window(rows, TEXTS, request)
-            best = min(best, time.perf_counter() - began)
+            best = min(best, time.thread_time() - began)
         return best
 
     assert seconds(40_000) < 40 * seconds(4_000)

@@ -15,7 +15,7 @@ from tests.support.programs import need
 
 @pytest.fixture(scope="session")
 def library() -> None:
-    """The front-end library, fetched if it is missing."""
+    """Return the front-end library, which is fetched if it is missing."""
     try:
         page_library.fetch()
     except page_library.FetchError:
@@ -30,7 +30,7 @@ def chromium(library: None) -> Iterator[Chromium]:
 
 @pytest.fixture
 def double() -> Iterator[AdminDouble]:
-    """The service, which has noted no mistake of the page when the test ends."""
+    """Run the stand-in for the service, and check at the end that the page made no mistake."""
     with admin_double(AdminDouble()) as running:
         yield running
         assert not running.problems, running.problems
@@ -38,7 +38,7 @@ def double() -> Iterator[AdminDouble]:
 
 @pytest.fixture
 def show(chromium: Chromium, double: AdminDouble) -> Iterator[Callable[..., View]]:
-    """A function that opens the page; the console of the browser has shown nothing when the test ends."""
+    """Return a function that opens the page; check at the end that the browser's console is empty."""
     views: list[View] = []
 
     def open_page(fragment: str = "", rows: bool = True) -> View:

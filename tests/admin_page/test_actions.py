@@ -1,4 +1,4 @@
-"""Actions of the page: what they ask, what they send, and who sees them."""
+"""Actions of the page: their questions, their requests, and the users who see them."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from tests.admin_page.view import View, make_link
 from tests.support.admin_crowd import crowd
 from tests.support.admin_double import AdminDouble
 from tests.support.admin_figures import SECRET
+from tests.support.programs import until
 
 Show = Callable[..., View]
 
@@ -135,7 +136,7 @@ def test_escape_leaves_a_dialog_and_the_focus_returns(show: Show, double: AdminD
     view.wait("document.querySelector('dialog[open]')")
     view.page.key("Escape")
     view.wait("!document.querySelector('dialog')")
-    assert view.focused().startswith("button End the console of alice")
+    until(lambda: view.focused().startswith("button End the console of alice"), "the focus returns")
 
 
 def test_a_row_that_moves_keeps_the_focus(show: Show, double: AdminDouble) -> None:

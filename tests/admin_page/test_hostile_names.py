@@ -47,7 +47,7 @@ def fill(double: AdminDouble) -> None:
 
 @pytest.mark.parametrize("name", VIEWS)
 def test_hostile_names_are_shown_as_text(show: Show, double: AdminDouble, name: str) -> None:
-    """In a wide window and in a narrow one."""
+    """Names are text in a wide window and in a narrow one."""
     fill(double)
     view = show(f"#{name}", rows=name != "configuration")
     for width in (1280, 320):

@@ -42,7 +42,7 @@ def archive(text: bytes = TEXT, name: str = "package/dist/lib.js") -> bytes:
 
 @pytest.fixture
 def registry(monkeypatch: pytest.MonkeyPatch) -> Iterator[SimpleNamespace]:
-    """A registry of one package, on a machine without npm."""
+    """Run a registry of one package, on a machine without npm."""
     state = SimpleNamespace(answer=archive(), asked=[])
 
     class Handler(http.server.BaseHTTPRequestHandler):

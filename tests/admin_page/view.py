@@ -38,7 +38,7 @@ class View:
             self.wait("document.querySelector('tbody tr')")
         return self
 
-    def wait(self, condition: str, seconds: float = 10.0) -> Any:
+    def wait(self, condition: str, seconds: float = 20.0) -> Any:
         """Wait until an expression is true, and return its value."""
         return until(
             lambda: self.page.evaluate(f"(() => {{ {_as_value(condition)} }})()"), condition, seconds

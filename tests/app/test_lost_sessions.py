@@ -1,4 +1,4 @@
-"""The sessions of a proxy that died are recorded by one other, on a state in memory and a fake clock."""
+"""One proxy records the sessions of another one that crashed, on a state in memory and a fake clock."""
 
 import pytest
 from twisted.internet.defer import Deferred, fail
@@ -15,7 +15,7 @@ DAY = 1_700_000_000.0
 
 
 class Machines:
-    """Proxies that share a state; one of them may die."""
+    """Proxies that share a state; one of them may crash."""
 
     def __init__(self):
         self.clock = Clock()
@@ -33,7 +33,7 @@ class Machines:
         return state, service
 
     def dead(self, sessions, machine="proxy-a"):
-        """Start a proxy that has so many sessions, and let it die at once."""
+        """Start a proxy with so many sessions, which crashes at once."""
         state = MemoryState(self.clock, self.memory)
         state.start(lambda command: None)
         for number in range(sessions):
@@ -65,7 +65,7 @@ def machines():
 
 @pytest.fixture
 def told():
-    """The error lines of the log."""
+    """Return the error lines of the log."""
     lines = []
 
     def observe(event):
@@ -98,7 +98,7 @@ def test_each_session_is_recorded_once_with_the_name_of_its_machine(machines, to
 
 
 def test_a_machine_without_a_name_is_recorded(machines):
-    """It has a version whose entries have none."""
+    """Entries of its version have no machine."""
     machines.proxy()
     machines.dead(1, machine="")
     machines.advance(LEASE + LOST_AFTER + 2 * CHECK_INTERVAL)

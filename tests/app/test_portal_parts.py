@@ -3,13 +3,15 @@
 from dataclasses import replace
 from types import SimpleNamespace
 
+import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
-from esxiproxy.app.portal_parts import portal_parts
+from esxiproxy.app.portal_parts import LINKS_AT_ONCE, portal_parts
 from esxiproxy.app.preflight import load
 from esxiproxy.core.access import AccessRules
 from esxiproxy.core.console_link import link_in, open_console_link
+from esxiproxy.core.errors import LimitReached
 from esxiproxy.core.routing import Principal
 from esxiproxy.core.session.claim import SlotClaim
 from esxiproxy.state.memory import Memory, MemoryState
@@ -130,6 +132,20 @@ def test_a_link_of_the_api_is_one_that_the_router_opens(tmp_path):
         {"operators"},
     )
     assert secret not in repr(link)
+
+
+def test_the_links_of_a_user_are_bounded(tmp_path):
+    made, state = parts(tmp_path)
+
+    def mint(principal):
+        return Deferred.fromCoroutine(made.mint(Box(), principal, "https://c.example.com"))
+
+    for _ in range(LINKS_AT_ONCE):
+        result(mint(ALICE))
+    with pytest.raises(LimitReached, match="10 links a second"):
+        result(mint(ALICE))
+    assert result(mint(Principal("bob", authenticator="authenticator staff")))
+    assert len(result(state.items("console_links", "", 1000))) == LINKS_AT_ONCE + 1
 
 
 def test_users_share_rows_only_with_those_of_the_same_rules(tmp_path):

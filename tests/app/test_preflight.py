@@ -1,4 +1,4 @@
-"""What is wrong beyond the text of a configuration has its line as well."""
+"""Problems outside the text of a configuration have their line as well."""
 
 import pytest
 

@@ -52,7 +52,7 @@ def test_a_retiring_service_closes_idle_connections(tmp_path):
 
 @pytest.mark.parametrize("listener", ["", "proxy_protocol = yes\n"])
 def test_a_retiring_service_waits_for_a_request_that_has_begun(tmp_path, listener):
-    """Of a second one, or of the PROXY header before the first."""
+    """The request may be the second one, or begin with a PROXY header."""
     world = World(tmp_path, ONE + "http = forward\n" + listener)
     client = world.connect()
     rest = PAGE

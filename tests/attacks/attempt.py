@@ -1,4 +1,4 @@
-"""One row of the table: an attempt, and the refusal that it has to get."""
+"""One row of the table: an attempt, and its refusal."""
 
 from __future__ import annotations
 

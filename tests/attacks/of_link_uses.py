@@ -1,4 +1,4 @@
-"""Attempts with links that were used or revoked, that belong to somebody else, or that stand elsewhere."""
+"""Attempts with links that were used or revoked, that belong to another user, or are at another place."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def _opening(target: bytes) -> bytes:
 
 
 def once(**changed: Any) -> Make:
-    """A link that is the same in each call for a scene."""
+    """Return a function that makes one link for each scene."""
 
     def make(scene: Any) -> bytes:
         if not hasattr(scene, "link"):
@@ -39,7 +39,7 @@ def _used(**changed: Any) -> dict[str, Any]:
 
 
 def _copied(scene: Any) -> bytes:
-    """Another link with the id of one that was used."""
+    """Return another link with the id of a used one."""
     return link(exp=scene.memory.time_of_day() + 200, sub="alice")(scene)
 
 

@@ -16,24 +16,24 @@ Make = Callable[[Any], bytes]
 
 
 def claims(scene: Any, **changed: Any) -> dict[str, Any]:
-    """The claims of a link that is valid now."""
+    """Return the claims of a link that is valid now."""
     return made.claims(scene.memory.time_of_day(), **changed)
 
 
 def link(**changed: Any) -> Make:
-    """A link with these claims; names with an underscore in front are options of the token."""
+    """Return a link with these claims; names with an underscore in front are options of the token."""
     options = {name[1:]: value for name, value in changed.items() if name.startswith("_")}
     given = {name: value for name, value in changed.items() if not name.startswith("_")}
     return lambda scene: token(claims(scene, **given), **options)
 
 
 def altered(change: Callable[[list[bytes]], list[bytes]]) -> Make:
-    """A valid link whose parts were changed after it was signed."""
+    """Return a valid link whose parts were changed after it was signed."""
     return lambda scene: b".".join(change(link()(scene).split(b".")))
 
 
 def other_host(parts: list[bytes]) -> list[bytes]:
-    """The parts of a link with a payload for another host."""
+    """Return the parts of a link with a payload for another host."""
     payload = made.claims(1e9, exp=9e9, to={"host": "10.0.0.9", "port": 443, "path": "/ticket/SECRET-TICKET"})
     return [parts[0], forged({}, payload).split(b".")[1], parts[2]]
 

@@ -68,7 +68,7 @@ LOGIN = {"keys": "jwks.json", "issuer": made.ISSUER, "audience": made.AUDIENCE, 
 
 
 class Somebody:
-    """An authenticator that knows one client, whose credentials stand in Authorization."""
+    """An authenticator that knows one client by credentials in Authorization."""
 
     identity_fields = frozenset({b"remote-user", b"x-auth-request-user"})
 
@@ -80,7 +80,7 @@ class Somebody:
 
 
 class Nobody:
-    """An authenticator that refuses everybody."""
+    """An authenticator that refuses all clients."""
 
     async def authenticate(self, request):
         raise AccessDenied("the login is not valid")
@@ -373,7 +373,7 @@ def request(attempt, scene, upgrade):
 
 
 def login_keys():
-    """The JWK Set of the authenticator, which has the keys of links too."""
+    """Return the JWK Set of the authenticator, which has the keys of links too."""
     import json
 
     from cryptography.hazmat.primitives.serialization import load_pem_public_key

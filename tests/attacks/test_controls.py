@@ -21,7 +21,7 @@ NAMED = {"esx1.lab": (("10.0.0.5",),)}
 
 
 def good(listener, target, dialled, up, *fields, **more):
-    """A request that opens a console: the address that is dialled, and the target that goes up."""
+    """Return a request that opens a console, with the address that is dialled and the target that is sent."""
     return Attempt(up.decode(), listener, target, dialled, 101, fields, **more)
 
 

@@ -22,7 +22,7 @@ def file(tmp_path):
 
 @pytest.fixture
 def users(world, file):
-    """The authenticator, which has read its file."""
+    """Return an authenticator that has read its file."""
     found = Htpasswd(file, world.context, on_removed=OnRemoved.END, time_of_day=world.time_of_day)
     result(found.ready())
     world.calls = 0
@@ -31,7 +31,7 @@ def users(world, file):
 
 @pytest.fixture
 def authenticator(tmp_path):
-    """An authenticator `jwt`."""
+    """Return an authenticator `jwt`."""
     from tests.authenticators.token_scene import make  # needs PyJWT
 
     return make(tmp_path)

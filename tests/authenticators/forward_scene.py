@@ -28,14 +28,14 @@ def answer(status, *fields):
 
 
 def forward(folder, *answers, **texts):
-    """An authenticator of a section with these keys, its service with these answers."""
+    """Return an authenticator of a section with these keys, and its service with these answers."""
     scene = Scene(*answers)
     found = TYPE.create(settings(TYPE, folder, url=texts.pop("url", URL), **texts), scene.context)
     return found, scene.http
 
 
 def asked(folder, request, **texts):
-    """The fields that the service gets for a request."""
+    """Return the fields that the service gets for a request."""
     found, http = forward(folder, answer(200, ALICE), **texts)
     result(found.authenticate(request))
     return http.requests[0][2]["fields"]

@@ -37,7 +37,7 @@ CA = x509_name((CN, "Clients"))
 
 
 def certificate(*attributes, names=(), serial=7, issuer=CA, end=HOUR, key_id=None):
-    """A certificate in DER."""
+    """Return a certificate in DER."""
     builder = (
         x509.CertificateBuilder()
         .issuer_name(issuer)
@@ -73,7 +73,7 @@ def world():
 
 
 def made(world, *arguments, **more):
-    """An authenticator that has read its files."""
+    """Return an authenticator that has read its files."""
     found = ClientCert(world.context, *arguments, time_of_day=world.time_of_day, **more)
     result(found.ready())
     return found

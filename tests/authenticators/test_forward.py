@@ -1,4 +1,4 @@
-"""The authenticator `forward`: what its service is told, clients that name themselves, and its section."""
+"""The authenticator `forward`: requests to its service, clients that name themselves, and its section."""
 
 from itertools import product
 
@@ -249,7 +249,7 @@ def test_no_query_of_the_service_shows():
 
 
 def test_the_service_learns_no_link_and_no_token_of_the_routers(tmp_path):
-    """They are in the request as the places of secrets of the listener's routers."""
+    """The listener's routers declare the places of these secrets in a request."""
     places = (("path", b"/c/"), ("query", b"key"), ("cookie", b"link"))
     secret = "Zm9vYmFyYmF6cXV4MTIzNA"
     for target in (f"/c/{secret}", f"/ui/?a=1&key={secret}"):

@@ -1,4 +1,4 @@
-"""The authenticator `forward`: what the answers of its service mean, challenges and reauthentication."""
+"""The authenticator `forward`: answers of its service, challenges and reauthentication."""
 
 import pytest
 from twisted.internet.defer import CancelledError, Deferred

@@ -37,7 +37,7 @@ def unsigned(alg, signature=b""):
 
 
 def altered(part, place=5):
-    """A valid token with one character changed in one part."""
+    """Return a valid token with one character changed in one part."""
     parts = token().split(b".")
     old = parts[part]
     parts[part] = old[:place] + (b"A" if old[place : place + 1] != b"A" else b"B") + old[place + 1 :]
@@ -54,7 +54,7 @@ def changed_payload(**changes):
 
 
 def respelt():
-    """A token whose signature has the same bytes in another spelling."""
+    """Return a token whose signature has the same bytes in another spelling."""
     whole = token(ED, "EdDSA", "ed")
     letters = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
     return whole[:-1] + letters[letters.index(whole[-1:]) ^ 1 :][:1]

@@ -226,7 +226,7 @@ def test_one_of_two_equal_clients_can_disconnect(world, users):
 
 
 def failing(world, file, error):
-    """An authenticator that has read its file, and whose next call of a thread fails."""
+    """Return an authenticator that has read its file, and whose next call of a thread fails."""
     errors = []
     in_thread = world.context.in_thread
     context = replace(

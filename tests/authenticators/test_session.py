@@ -1,9 +1,20 @@
 """The cookie of a login on the portal: its lifetime, its idle time, and its end."""
 
+from dataclasses import replace
+
 import pytest
 
-from esxiproxy.authenticators.login_store import ACTIVITY, COOKIE, LOGINS, StoredLogin, end_logins_of, key_in
+from esxiproxy.authenticators.login_store import (
+    ACTIVITY,
+    COOKIE,
+    LOGINS,
+    LOGINS_AT_ONCE,
+    StoredLogin,
+    end_logins_of,
+    key_in,
+)
 from esxiproxy.authenticators.session import TYPE, SessionAuthenticator
+from esxiproxy.core.errors import AccessDenied
 from esxiproxy.core.routing import Principal
 from esxiproxy.core.sealing import key_of
 from tests.authenticators.world import DAY, World, problems, request, settings
@@ -90,6 +101,18 @@ def test_each_login_has_another_id(logins):
     assert len({logins.login() for _ in range(20)}) == 20 and len(logins.items()) == 20
 
 
+def test_the_logins_of_a_user_are_bounded(logins):
+    for _ in range(LOGINS_AT_ONCE):
+        logins.login()
+    with pytest.raises(AccessDenied, match="too often") as refused:
+        logins.login()
+    assert (refused.value.status_code, refused.value.fields) == (429, ((b"Retry-After", b"10"),))
+    logins.login(replace(ALICE, name="bob"))
+    assert len(result(logins.world.state.items(LOGINS, "", 1000))) == LOGINS_AT_ONCE + 1
+    logins.world.clock.advance(11)
+    logins.login()
+
+
 def test_a_login_ends_after_its_lifetime_however_much_it_is_used(logins):
     token = logins.login()
     for _ in range(24):
@@ -166,6 +189,25 @@ def test_an_open_console_is_a_use_and_ends_with_its_login(logins):
         assert result(logins.authenticator.reauthenticate(remembered)).name == "alice"
     result(logins.store.end(key_of(token)))
     assert result(logins.authenticator.reauthenticate(remembered)) is None
+
+
+@pytest.mark.parametrize(
+    ("subject", "session", "ended"),
+    [
+        ("u1", "", {"phone", "desk", "plain"}),
+        ("u1", "s1", {"phone", "plain"}),
+        ("", "s1", {"phone"}),
+        ("u1", "other", {"plain"}),
+        ("u9", "s1", set()),
+        ("", "other", set()),
+    ],
+)
+def test_a_logout_of_the_provider_ends_the_logins_that_it_names(logins, subject, session, ended):
+    made = {"phone": ("u1", "s1"), "desk": ("u1", "s2"), "plain": ("u1", ""), "bob": ("u2", "s3")}
+    tokens = {name: result(logins.store.create(ALICE, *ids))[0] for name, ids in made.items()}
+    assert result(logins.store.end_those_of("authenticator staff", subject, session)) == len(ended)
+    assert {name for name, token in tokens.items() if logins.ask(token) is None} == ended
+    assert result(logins.store.end_those_of("authenticator sso", "u2", "")) == 0, "of another provider"
 
 
 def test_all_logins_of_a_user_can_be_ended(logins):

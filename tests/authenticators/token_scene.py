@@ -43,7 +43,7 @@ DECODERS = {
 
 
 def jwk(key: Any, kid: str | None = "a", **members: Any) -> dict[str, Any]:
-    """The JWK of a key; of the public half of a private one."""
+    """Return the JWK of a key, of the public half for a private one."""
     if isinstance(key, bytes):
         found = {"kty": "oct", "k": b64(key).decode()}
     else:
@@ -66,13 +66,13 @@ def b64(octets: bytes) -> bytes:
 
 
 def claims(**changes: Any) -> dict[str, Any]:
-    """Valid claims with changes; None takes a claim out."""
+    """Return valid claims with changes; None takes a claim out."""
     whole = {"iss": ISSUER, "aud": AUDIENCE, "sub": "alice", "exp": NOW + 300, "iat": NOW} | changes
     return {name: value for name, value in whole.items() if value is not None}
 
 
 def compact(header: Any, payload: Any, key: Any = RSA, algorithm: str | None = None) -> bytes:
-    """A token of this header and payload, objects or bytes, with a true signature of the key."""
+    """Return a token of this header and payload, objects or bytes, with a true signature of the key."""
     parts = [each if isinstance(each, bytes) else json.dumps(each).encode() for each in (header, payload)]
     signed = b".".join(map(b64, parts))
     signer = jwt.get_algorithm_by_name(algorithm or header["alg"])
@@ -151,7 +151,7 @@ HEADER = {"alg": "RS256", "typ": "JWT", "kid": "rsa"}
 
 
 def make(folder, keys=KEYS, algorithms=ALLOWED, places=(BEARER,), now=lambda: NOW, scene=None, **rules):
-    """An authenticator with the keys of a file."""
+    """Return an authenticator with the keys of a file."""
     path = folder / "keys.json"
     path.write_bytes(keys)
     source = KeySetFile(path, algorithms, (scene or Scene()).context)
@@ -161,7 +161,7 @@ def make(folder, keys=KEYS, algorithms=ALLOWED, places=(BEARER,), now=lambda: NO
 
 
 def hs256(key, kid):
-    """A token with an HMAC of a public key, which PyJWT itself refuses to make."""
+    """Return a token with an HMAC of a public key, which PyJWT itself refuses to make."""
     signed = b".".join(
         b64(json.dumps(each).encode()) for each in (HEADER | {"alg": "HS256", "kid": kid}, claims())
     )

@@ -95,7 +95,7 @@ def request(*fields, client="192.0.2.7", certificate=None, session="s1"):
 
 
 def basic(name, password, scheme=b"Basic", encoding="utf-8"):
-    """The field with these credentials."""
+    """Return the field with these credentials."""
     return b"Authorization", scheme + b" " + b64encode(f"{name}:{password}".encode(encoding))
 
 
@@ -104,7 +104,7 @@ def settings(section_type, folder, **texts):
 
 
 def problems(section_type, folder, **texts):
-    """What `check` says about a section with these texts."""
+    """Return the problems that `check` finds in a section with these texts."""
     return list(section_type.conflicts(settings(section_type, folder, **texts), Names()))
 
 

@@ -1,4 +1,4 @@
-"""The load that each case asks for: what differs between peers, modes and variants of TLS."""
+"""The load of each case, and its differences between peers, modes and variants of TLS."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ def upstreams():
 
 
 def expected():
-    """Each listener: its port, its upstream's port, and the name of its certificate."""
+    """Return each listener's port, its upstream's port, and the name of its certificate."""
     for mode, variant in LISTENERS:
         upstream = UPSTREAM_PORTS[variant if mode.tls_up else "ws"]
         own = {True: "rsa-own", False: "own"}[variant == RSA] if mode.tls_down else None

@@ -1,4 +1,4 @@
-"""The load and the upstream in C: what they put on the wire, and what the load counts."""
+"""The load and the upstream in C: their bytes, and the counts of the load."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the benchmark makes of figures: turns, ratios, the table, the picture.  None of them is measured."""
+"""The results of the benchmark from given figures: turns, ratios, the table, the picture."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TIME = Row("time", "round trip", "ms", more=False, scale=1e-3, goals={"ws-ws": 1
 
 
 def results(rate=(), time=(), peers=("esxiproxy", "nginx", "nginx-64k", "haproxy")):
-    """Results of one mode, with these peers' cells in one row or the other."""
+    """Return results of one mode, with these peers' cells in one row or the other."""
     made = Results([MODE], [RATE, TIME], list(peers))
     for row, cells in ((RATE, rate), (TIME, time)):
         for peer, cell in dict(cells).items():
@@ -32,7 +32,7 @@ def results(rate=(), time=(), peers=("esxiproxy", "nginx", "nginx-64k", "haproxy
 
 
 def line(made, start):
-    """The columns of the table's line that starts so, by the names in its head."""
+    """Return the columns of the table's line with this beginning, by the names in its head."""
     lines = table(made).splitlines()
     head = next(line for line in lines if line.startswith(MODE.title))
     found = next(line for line in lines if line.startswith(start))
@@ -246,7 +246,7 @@ class TestMarkdown:
 
 class TestPicture:
     def bars(self, made):
-        """The width of each bar by its number; everything is well-formed."""
+        """Return the width of each bar by its number, and check that the SVG is well-formed."""
         root = ElementTree.fromstring(picture(made, {"cpu": "a <fast> one", "commit": "abc"}))
         parts = list(root)
         return {

@@ -1,4 +1,4 @@
-"""What a soak makes of its samples: the growth, the picture, the length that was asked for."""
+"""The results of a soak from given samples: the growth, the picture, the length."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SPREAD = Spread(9, 0.001, 0.02, 0.3)
 
 
 def sample(number: int, memory: int, trips: Spread = SPREAD) -> Sample:
-    """One of an otherwise quiet time."""
+    """Return a sample of a quiet interval with these changes."""
     return Sample(
         at=number * 15.0,
         consoles=1000,
@@ -43,7 +43,7 @@ def test_growth_is_from_the_second_fifth_to_the_last_and_one_peak_is_none() -> N
 
 
 def test_the_picture_has_every_curve_and_every_sample() -> None:
-    """It is well-formed SVG, whatever stands in its words, and no point lies outside."""
+    """The SVG is well-formed with any words, and no point is outside of it."""
     taken = [sample(number, 1 << 26, SPREAD if number % 7 else Spread()) for number in range(1, 61)]
     root = ElementTree.fromstring(picture(taken, "a < b", "c & d"))
     curves = [curve.attrib["points"].split() for curve in root.iter(f"{SVG}polyline")]
@@ -58,7 +58,7 @@ def test_the_picture_has_every_curve_and_every_sample() -> None:
 
 
 def test_a_length_is_a_number_and_its_unit() -> None:
-    """As durations in the configuration; what is none is refused."""
+    """A length is written as a duration in the configuration. Other texts are refused."""
     assert [seconds(text) for text in ("90s", "10m", "1h", "2d")] == [90, 600, 3600, 172800]
     for text in ("", "10", "h", "1.5h", "-1h", "10 m"):
         with pytest.raises(argparse.ArgumentTypeError):
@@ -66,5 +66,5 @@ def test_a_length_is_a_number_and_its_unit() -> None:
 
 
 def test_there_is_a_sample_a_second_at_most_and_240_in_a_long_soak() -> None:
-    """So that a picture has as many points however long it took."""
+    """Pictures of long soaks have the same number of points."""
     assert Plan(60, 1, 1, 1).every == 1 and Plan(3600, 1, 1, 1).every == 15

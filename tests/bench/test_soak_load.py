@@ -28,7 +28,7 @@ ENOUGH = 30
 
 @dataclass
 class Side:
-    """One of the two connections of a bad proxy; what comes on it goes to the other one."""
+    """One of the two connections of a bad proxy, which forwards to the other one."""
 
     change: Callable[[bytes], bytes]
     other: Side | None = None
@@ -60,14 +60,14 @@ class Scene:
     sides: list[Side] = field(default_factory=list)
 
     def warmed(self) -> None:
-        """A console is open, and all is well."""
+        """Wait until a console is open without failures."""
         self.load.go(1, 10)
         tally = self.load.tally
         assert self.load.loop.run(10, lambda: tally.messages > ENOUGH), tally.report()
         assert not tally.failures, tally.report()
 
     def fails(self, fault: Fault) -> str:
-        """How the first failure reads, which has to be this one."""
+        """Wait for the first failure, which has to be of this kind, and return its text."""
         tally = self.load.tally
         assert self.load.loop.run(10, lambda: tally.failures), "all is well"
         assert tally.failures[0].fault is fault, tally.report()
@@ -98,7 +98,7 @@ def scene(tmp_path: Path) -> Iterator[Scene]:
 
 
 def once(change: Callable[[bytes], bytes]) -> Callable[[bytes], bytes]:
-    """This change, to the first piece that is long enough to be a message."""
+    """Return a function that makes this change in the first piece that may be a message."""
     done = False
 
     def changed(octets: bytes) -> bytes:
@@ -121,14 +121,14 @@ CHANGES = {
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
 @pytest.mark.parametrize("direction", ["up", "down"])
 def test_bytes_that_are_not_as_they_were_sent_are_seen(direction: str, change: object, scene: Scene) -> None:
-    """One byte that is another, one piece that is missing, one that comes twice, in either direction."""
+    """The proxy changes a byte, drops a piece or repeats one, in either direction."""
     scene.warmed()
     setattr(scene, direction, once(change))  # type: ignore[arg-type]
     scene.fails(Fault.WRONG)
 
 
 def test_a_console_that_is_cut_off_is_lost(scene: Scene) -> None:
-    """And a new one takes its place."""
+    """A new console replaces it."""
     scene.warmed()
     assert scene.sides[0].stream and scene.sides[1].stream
     scene.sides[0].stream.reset()
@@ -148,7 +148,7 @@ def test_an_upstream_that_is_left_behind_is_seen(scene: Scene, monkeypatch: pyte
 
 
 def test_a_connect_that_is_refused_is_seen(scene: Scene) -> None:
-    """By nobody who listens, or by an answer that is no 101."""
+    """The port is closed, or the answer is no 101."""
     scene.down = lambda octets: octets.replace(b"101 Switching", b"503 Service")
     scene.load.go(1, 10)
     assert "HTTP/1.1 503" in scene.fails(Fault.REFUSED)
@@ -195,7 +195,7 @@ def test_frames_that_break_a_rule_are_wrong(octets: bytes) -> None:
 
 
 def test_a_spread_has_the_middle_the_99th_and_the_longest() -> None:
-    """Of a hundred durations; of none all are 0."""
+    """The values are right for a hundred durations, and 0 without durations."""
     spread = Spread.of([number / 1000 for number in range(100, 0, -1)])
     assert str(spread) == "50.0 / 99.0 / 100.0 ms" and spread.count == 100
     assert Spread.of([]) == Spread()

@@ -12,6 +12,6 @@ from tests.support.running_admin import RunningAdmin
 
 @pytest.fixture
 def admin(tmp_path: Path) -> Iterator[RunningAdmin]:
-    """The admin service on a unix socket of its own."""
+    """Run the admin service on a unix socket."""
     with RunningAdmin(tmp_path / "admin.sock", tmp_path / "audit.log") as running:
         yield running

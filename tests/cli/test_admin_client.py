@@ -1,4 +1,4 @@
-"""How the terminal commands find the running proxy, and the sentence when they cannot."""
+"""How the terminal commands find the running proxy, and their sentence when they cannot."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Capture = pytest.CaptureFixture[str]
 
 @contextlib.contextmanager
 def peer(path: Path, answer: bytes) -> Iterator[None]:
-    """A program on a unix socket that reads a request, sends these bytes, and closes."""
+    """Run a program on a unix socket that reads a request, sends these bytes, and closes."""
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(str(path))
         listening.listen()
@@ -122,7 +122,7 @@ def test_a_proxy_that_does_not_answer(
 
 @pytest.fixture
 def folder(admin: RunningAdmin, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder with the socket, as the working directory."""
+    """Return the folder with the socket, as the working directory."""
     admin.answers["list_sessions"] = paged("sessions", [rows.session()])
     monkeypatch.chdir(admin.path.parent)
     return admin.path.parent
@@ -137,7 +137,7 @@ def folder(admin: RunningAdmin, monkeypatch: pytest.MonkeyPatch) -> Path:
     ],
 )
 def test_the_configuration_names_the_socket(name: str, text: str, folder: Path, capsys: Capture) -> None:
-    """Relative to its own folder; the rest of the file may be in the middle of a change."""
+    """The path is relative to the configuration's folder. The rest of the file may be invalid."""
     (folder / "conf").mkdir()
     (folder / name).write_text(text)
     assert main(["sessions", "--config", name]) == 0
@@ -192,7 +192,7 @@ def test_a_user_who_may_not_open_the_socket() -> None:
 
 
 def test_a_reader_that_ends_early_is_no_error(admin: RunningAdmin) -> None:
-    """As in `esxiproxy sessions | head -1`, with more than a pipe holds."""
+    """The reader ends as in `esxiproxy sessions | head -1`, with more output than a pipe holds."""
     many = [rows.session(number) for number in range(1, 3001)]
     admin.answers["list_sessions"] = paged("sessions", many)
     line = " ".join(["sessions", "--now", "--socket", str(admin.path)])
@@ -222,7 +222,7 @@ def test_a_terminal_without_all_letters(admin: RunningAdmin) -> None:
 
 
 def test_a_command_line_that_is_not_utf_8(admin: RunningAdmin, capsys: Capture) -> None:
-    """The shell passes any byte; the proxy refuses it as wrong usage."""
+    """The shell passes any bytes, and the proxy refuses them as wrong usage."""
     admin.answers["list_sessions"] = paged("sessions", [])
     status = main(["sessions", "--now", "--user", os.fsdecode(b"\xff"), "--socket", str(admin.path)])
     assert status in (1, 2)

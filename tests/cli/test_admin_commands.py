@@ -67,7 +67,7 @@ OUTPUTS = [
 
 @pytest.mark.parametrize(("arguments", "said"), OUTPUTS, ids=[" ".join(row[0][:3]) for row in OUTPUTS])
 def test_what_a_command_prints(arguments: list[str], said: str, admin: RunningAdmin, capsys: Capture) -> None:
-    """The last line, on standard output; nothing on standard error; the exit status is 0."""
+    """The last line is right, standard error is empty, and the exit status is 0."""
     quiet(admin)
     assert run(admin, *arguments) == 0
     out, err = capsys.readouterr()
@@ -121,7 +121,7 @@ BODIES: list[tuple[list[str], str, dict[str, Any]]] = [
 def test_what_an_action_asks_for(
     arguments: list[str], name: str, body: dict[str, Any], admin: RunningAdmin
 ) -> None:
-    """The reason is sent as it is written, and stands in the audit log with the caller's user id."""
+    """The reason is sent unchanged, and is in the audit log with the caller's user id."""
     quiet(admin)
     reason = "Speicher wird getauscht: 'ä' \\ \"x\""
     assert run(admin, *arguments, "--reason", reason) == 0

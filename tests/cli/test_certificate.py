@@ -1,4 +1,4 @@
-"""``esxiproxy certificate``: what it makes is accepted by clients that have it as their authority."""
+"""``esxiproxy certificate``: clients accept its certificates if they have them as their authority."""
 
 from __future__ import annotations
 

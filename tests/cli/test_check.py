@@ -14,7 +14,7 @@ CONF = Path(__file__).parents[2] / "conf"
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """A folder with a copy of ``conf/`` and with good certificates, and in it the current one."""
+    """Return a copy of ``conf/`` with good certificates, as the working directory."""
     shutil.copytree(CONF, tmp_path / "conf")
     (tmp_path / "conf/tls").mkdir(exist_ok=True)
     own = self_signed(tmp_path, "own")
@@ -162,3 +162,25 @@ def test_a_warning_is_reported_beside_the_errors_of_plugins(folder, capsys):
     )
     assert main(["check", "x.ini"]) == 1
     assert [line.split(" ")[0] for line in capsys.readouterr().err.splitlines()] == ["x.ini:4:", "x.ini:5:"]
+
+
+def test_authenticators_that_know_nobody_are_warnings(folder, capsys):
+    """A certificate is asked for by a listener, and a provider of OpenID Connect is asked by the portal."""
+    Path("secret").write_text("a secret")
+    sso = {"issuer": "https://idp.example.com", "client_id": "x", "client_secret_file": "secret"}
+    text = (
+        "[admin]\nlisten = 127.0.0.1:0\nauthenticator = cards, sso\noperators = ada\n"
+        + config.authenticator("cards", "client_cert")
+        + config.authenticator("sso", "oidc", **sso)
+        + config.listener("a", authenticator="sso")
+        + config.upstream("ws://192.0.2.1")
+    )
+    Path("x.ini").write_text(text)
+    assert main(["check", "x.ini"]) == 0
+    warnings = [line.partition(" warning: ")[2] for line in capsys.readouterr().err.splitlines()]
+    assert [line for line in warnings if "authenticator: " in line] == [
+        "[admin] authenticator: cards: listen asks nobody for a certificate, so nobody can log in with it",
+        "[admin] authenticator: sso: it logs in users of the portal alone, so nobody can log in here with it",
+        "[listener a] authenticator: sso: knows nobody by itself: name it in providers of a session, and the "
+        "session here",
+    ]

@@ -1,4 +1,4 @@
-"""Tables for a terminal: what is left out and cut in a narrow one, and what never is."""
+"""Tables for a terminal: columns that are left out or cut in a narrow one, and those that stay."""
 
 from __future__ import annotations
 

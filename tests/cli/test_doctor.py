@@ -57,7 +57,7 @@ def test_a_wrong_url_is_not_repeated(capsys: pytest.CaptureFixture[str]) -> None
 
 
 def test_the_report_says_that_the_ticket_is_spent() -> None:
-    """First, on standard error; not where there is none; the process list only when it is in it."""
+    """A URL without a ticket has no such sentence, and one on standard input is in no process list."""
     port = free_port()
     told = examine(f"ws://127.0.0.1:{port}{TARGET}")
     assert "this uses up the ticket" in told.err and "process list" not in told.err
@@ -89,7 +89,7 @@ def test_the_conclusion_of_a_failure() -> None:
 
 
 def test_the_url_from_standard_input_of_a_process() -> None:
-    """With `-`, the process list has no ticket; both streams have none either."""
+    """With `-`, the process list and both streams have no ticket."""
     code = (
         "import argparse, sys; from esxiproxy.cli import doctor; parser = argparse.ArgumentParser(); "
         "doctor.add_arguments(parser); sys.exit(doctor.run(parser.parse_args()))"
@@ -100,7 +100,7 @@ def test_the_url_from_standard_input_of_a_process() -> None:
         capture_output=True,
         text=True,
         cwd=ROOT,
-        timeout=30,
+        timeout=60,
     )
     assert run.returncode == 11
     assert json.loads(run.stdout)["failed"] == "tcp"

@@ -49,7 +49,7 @@ TO = ("--to", "esxi1.example.com/ticket/SECRET-TICKET")
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """A folder with a configuration and its keys, and in it the current one."""
+    """Return a folder with a configuration and its keys, as the working directory."""
     known = types([links.TYPE, static.TYPE], [anonymous.TYPE])
     monkeypatch.setattr(preflight, "installed_types", lambda: known)
     assert set(known) == {SectionKind.ROUTER, SectionKind.AUTHENTICATOR}
@@ -61,7 +61,7 @@ def folder(tmp_path, monkeypatch):
 
 @pytest.fixture
 def store(folder):
-    """The state of a proxy that runs."""
+    """Return the state of a running proxy."""
     with closing(SqliteStore(folder / "state.db", "proxy", Times.of_this_machine())) as store:
         store.renew()
         yield store
@@ -200,10 +200,17 @@ def test_a_template_with_pins_needs_one(folder, capsys):
     assert made(folder, capsys, *TO, "--pin", PIN).pins
 
 
-def test_links_in_redis_are_made_with_the_admin_api(folder, capsys):
+@pytest.mark.parametrize(
+    ("arguments", "instead"),
+    [
+        ((*TO, "--listener", "one"), "make the link on the admin page or with the admin API"),
+        (("--revoke", "abc"), "esxiproxy links --revoke ID --reason TEXT asks the proxy"),
+    ],
+)
+def test_links_in_redis_are_made_and_revoked_by_the_running_proxy(folder, capsys, arguments, instead):
     edit(folder, "sqlite:state.db", "redis://r1")
-    told = refused(capsys, *TO, "--listener", "one", router="hidden")
-    assert "stored in Redis, which this command does not connect to" in told and "admin API" in told
+    told = refused(capsys, *arguments, router="hidden")
+    assert f"stored in Redis, which this command does not connect to: {instead}" in told
 
 
 @pytest.mark.parametrize("arguments", [(*TO, "--listener", "one"), ("--revoke", "abc")])

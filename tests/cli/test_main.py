@@ -11,7 +11,7 @@ def test_each_subcommand_is_the_module_of_its_name():
 
 
 def test_a_command_loads_no_other_one():
-    """Those of the running proxy need neither Twisted nor TLS, which take half a second to load."""
+    """Commands for the running proxy need neither Twisted nor TLS, which take half a second to load."""
     done = command("sessions", "--socket", "/nowhere", code=PRINTED)
     assert done.returncode == 3
     loaded = set(done.stdout.split())

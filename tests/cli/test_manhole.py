@@ -13,7 +13,7 @@ from esxiproxy.ops.manhole.messages import MessageKind, MessageReader, ShellRequ
 
 @pytest.fixture
 def run(tmp_path, monkeypatch, capfd):
-    """Runs the command with this input, and returns its status, output and errors."""
+    """Run the command with this input, and return its status, output and errors."""
 
     def run(*arguments, typed=b""):
         with (tmp_path / "input").open("w+b") as source:
@@ -28,7 +28,7 @@ def run(tmp_path, monkeypatch, capfd):
 
 @pytest.fixture
 def serve(tmp_path):
-    """Serves one connection on the socket of the manhole by a function in a thread."""
+    """Serve one connection on the socket of the manhole by a function in a thread."""
     threads, listening = [], socket.socket(socket.AF_UNIX)
 
     def serve(answer):

@@ -31,7 +31,7 @@ def folder(tmp_path, monkeypatch):
 
 @contextlib.contextmanager
 def program(*arguments):
-    """A process with these in its command line, which says which signal it got."""
+    """Run a process with this command line, which prints the signal that it gets."""
     command = [sys.executable, "-c", WAITS, *arguments]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment()) as running:
         try:
@@ -42,7 +42,7 @@ def program(*arguments):
 
 
 def got(running):
-    """The signal that it got; SIGTERM says that there was none before."""
+    """Return the signal that the process got; SIGTERM says that there was none before."""
     with contextlib.suppress(ProcessLookupError):
         running.send_signal(signal.SIGTERM)
     return running.stdout.readline().strip()

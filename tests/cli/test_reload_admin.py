@@ -18,7 +18,7 @@ GOOD = config.listener("a") + config.upstream("ws://192.0.2.1")
 
 @pytest.fixture
 def file(admin: RunningAdmin, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The configuration of the proxy that runs, in the working directory."""
+    """Write the configuration of the running proxy to the working directory."""
     path = admin.path.parent / "proxy.ini"
     path.write_text("[admin]\nsocket = admin.sock\n" + GOOD)
     monkeypatch.chdir(path.parent)
@@ -40,7 +40,7 @@ def test_the_outcome_is_printed(file: Path, admin: RunningAdmin, capsys: Capture
 def test_problems_that_only_the_proxy_finds_are_printed(
     file: Path, admin: RunningAdmin, capsys: Capture
 ) -> None:
-    """Such as an address in use."""
+    """The problem is an address in use."""
     admin.answers["reload"] = {"reloaded": False, "problems": ["address in use\x1b[2J", "second"]}
     assert main(["reload", "--config", "proxy.ini"]) == 1
     assert capsys.readouterr() == (

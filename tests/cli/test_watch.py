@@ -19,7 +19,10 @@ sys.exit(main.main())
 
 
 class Steps:
-    """In place of the time between two looks: each step changes files, and the last look ends the watch."""
+    """A stand-in for the time between two checks.
+
+    Each step changes files, and the last one ends the watch.
+    """
 
     def __init__(self, *steps):
         self._steps = iter(steps)
@@ -47,7 +50,7 @@ def nothing():
 
 @pytest.fixture
 def volume(tmp_path):
-    """A volume as the kubelet writes it: files are links into a folder that is replaced as a whole."""
+    """Create a volume as the kubelet writes it: files are links into a folder that is replaced as a whole."""
 
     def write(version, text):
         folder = tmp_path / f"..{version}"
@@ -130,4 +133,4 @@ def test_the_running_proxy_reloads(tmp_path):
                 until(lambda: "is in force" in proxy.log(), "the log says so")
             finally:
                 running.send_signal(signal.SIGTERM)
-            assert running.wait(15) == 0, printed.read_text()
+            assert running.wait(30) == 0, printed.read_text()

@@ -9,7 +9,7 @@ from tests.core.config_text import CERTIFICATE, KEY
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """An empty folder, which is the current one, with the files that the cases name."""
+    """Return a working directory with the files that the cases name."""
     monkeypatch.chdir(tmp_path)
     Path("crt.pem").write_text(CERTIFICATE)
     Path("key.pem").write_text(KEY)

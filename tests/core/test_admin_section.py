@@ -140,3 +140,12 @@ def test_operators_without_a_login_are_a_warning(read):
     keys = "listen = 127.0.0.1:9\nauthenticator = basic, anonymous\noperators = root, anonymous\n"
     ((warning),) = read(keys).warnings
     assert (warning.key, "everybody who reaches listen is an operator" in warning.text) == ("operators", True)
+
+
+def test_an_authenticator_that_knows_nobody_there_is_a_warning(tmp_path):
+    cards = PluginType("cards")
+    cards.unknown_on_admin = "nobody has a card"
+    keys = "listen = 127.0.0.1:9\nauthenticator = cards, basic\nviewers = a\n"
+    known = types([PluginType("static")], [PluginType("anonymous"), PluginType("basic"), cards])
+    ((warning),) = load(tmp_path / "x.ini", f"[admin]\n{keys}{REST}".encode(), known).warnings
+    assert (warning.key, warning.text) == ("authenticator", "cards: nobody has a card")

@@ -36,7 +36,7 @@ def one_by_one(octets):
 
 
 def ways_to_cut(octets):
-    """All ways to receive these bytes in two reads, in one, and byte by byte."""
+    """Yield all ways to receive these bytes in two reads, in one, and byte by byte."""
     yield one_by_one(octets)
     for cut in range(len(octets)):
         yield [octets[:cut], octets[cut:]]
@@ -292,7 +292,7 @@ def test_small_chunks_that_are_not_tiny_pass():
 
 
 def test_a_stream_of_events_may_have_tiny_chunks_for_ever():
-    """One or a few of them a read: nobody waits for their end."""
+    """Each read has one or a few of the chunks."""
     body = new_body()
     for _ in range(CHUNKS_PER_CHECK):
         assert body.take(tiny(1) * 3) == tiny(1) * 3

@@ -1,4 +1,4 @@
-"""The keys of a portal: what `check` says about a listener with a page and about its logins."""
+"""The keys of a portal, and the problems that `check` finds in a listener with a page and in its logins."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The keys of a listener that changes tickets: what `check` says about each of them."""
+"""The keys of a listener that changes tickets, and the problems that `check` finds in each of them."""
 
 from __future__ import annotations
 

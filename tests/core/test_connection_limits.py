@@ -1,4 +1,4 @@
-"""What is claimed at which step, and under which name."""
+"""The claims of each step, and their names."""
 
 from dataclasses import replace
 

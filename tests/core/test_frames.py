@@ -1,4 +1,4 @@
-"""FrameWalker: how far bytes may be forwarded, whatever the chunks in which they come."""
+"""FrameWalker: how far bytes may be forwarded, in any chunks."""
 
 import random
 import struct
@@ -16,7 +16,7 @@ def frame(opcode, payload, fin=True, mask=b"abcd", rsv=0):
 
 
 def walk_in_chunks(stream, sizes, masked=True):
-    """What is forwarded of a stream that arrives in chunks; what is left over is kept as a leg keeps it."""
+    """Return the bytes that are forwarded of a stream in chunks; the rest is kept as a leg keeps it."""
     walker, kept, forwarded = FrameWalker(masked), b"", []
     while stream:
         size = next(sizes)

@@ -64,7 +64,7 @@ def test_a_section_that_is_given_twice_is_still_there_twice():
 
 @given(st.binary() | st.text("[]a=;# \t\n\r\"'%:\x00\x85\u00a0é").map(str.encode))
 def test_parse_raises_nothing(raw):
-    """And every line it speaks of is a line of the file."""
+    """Each line that a problem names is a line of the file."""
     sections, found = parse(raw, "x")
     last = raw.replace(b"\r\n", b"\n").replace(b"\r", b"\n").count(b"\n") + 1
     assert all(1 <= item.line <= last for item in (*sections, *found))

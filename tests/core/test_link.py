@@ -1,4 +1,4 @@
-"""Signed links: what is accepted, and a table of what is refused, each after one look at one signature."""
+"""Signed links: accepted ones, and a table of refused ones, each after one check of one signature."""
 
 import json
 
@@ -69,7 +69,7 @@ NESTED = b"[" * 2500
 
 
 def altered(**changed):
-    """A token whose payload was changed after it was signed."""
+    """Return a token whose payload was changed after it was signed."""
     head, _, signature = token(GOOD).split(b".")
     return b".".join((head, b64(json.dumps({**GOOD, **changed}).encode()), signature))
 

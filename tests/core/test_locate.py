@@ -1,4 +1,4 @@
-"""The key `locate`: what it reads from a request, and what is left for the upstream."""
+"""The key `locate`: the value that it reads from a request, and the target for the upstream."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What lies under a path prefix, for every reader of the path."""
+"""The paths under a path prefix, for every reader of the path."""
 
 import pytest
 

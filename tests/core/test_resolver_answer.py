@@ -1,4 +1,4 @@
-"""What a service may answer about a token, and what is refused."""
+"""Answers of a service about a token, valid and refused ones."""
 
 import json
 

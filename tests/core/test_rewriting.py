@@ -1,4 +1,4 @@
-"""What an upstream says of itself becomes what the client sees of it."""
+"""An upstream's own names and paths are rewritten to those that the client sees."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What a text in the configuration means."""
+"""The values of texts in the configuration."""
 
 from pathlib import Path
 
@@ -124,7 +124,7 @@ def test_an_address_becomes_a_twisted_endpoint(text, endpoint):
     ],
 )
 def test_addresses_that_cannot_be_bound_together_overlap(one, other, overlap):
-    """As Twisted and Linux have it: [::] takes IPv4 too."""
+    """Twisted and Linux bind [::] for IPv4 too."""
     a, b = listen_address(one, FOLDER), listen_address(other, FOLDER)
     assert (a.overlaps(b), b.overlaps(a)) == (overlap, overlap)
 

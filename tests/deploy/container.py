@@ -104,9 +104,9 @@ class Container(Program):
         return bool(children(self.pid)) and self.run(*self._health_check).returncode == 0
 
     def orphan(self) -> int:
-        """Leave an orphan inside that exits soon, and return its process id outside."""
+        """Leave an orphan inside that waits, and return its process id outside."""
         before = set(children(self.first))
-        done = self.run("sh", "-c", "sleep 0.5 </dev/null >/dev/null 2>&1 &")
+        done = self.run("sh", "-c", "sleep 60 </dev/null >/dev/null 2>&1 &")
         assert done.returncode == 0, done.stderr
         (found,) = until(lambda: set(children(self.first)) - before, "PID 1 is the orphan's parent")
         return found

@@ -41,7 +41,7 @@ class Dockerfile:
         return json.loads(self.one("ENTRYPOINT")) + json.loads(self.one("CMD"))
 
     def health_check(self) -> list[str]:
-        """Return the program that tells whether a container is healthy."""
+        """Return the program that checks whether a container is healthy."""
         return json.loads(self.one("HEALTHCHECK").partition("CMD ")[2])
 
     def environment(self) -> dict[str, str]:

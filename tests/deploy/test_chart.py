@@ -90,7 +90,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
 
 @pytest.fixture(scope="module")
 def results() -> dict[str, Any]:
-    """What the engine makes of every case, and of the chart itself as `lint`."""
+    """Return the engine's output for every case, and for the chart itself as `lint`."""
     if not ENGINE.exists():
         skip("run `make test`, which installs the engine of Helm", f"{ENGINE} is missing: ")
     values = [*CASES.values(), *(values for values, _error in REFUSED.values())]
@@ -107,7 +107,7 @@ def results() -> dict[str, Any]:
 
 
 def manifests(results: dict[str, Any], case: str) -> dict[str, Any]:
-    """The manifests of a case by their kinds and the ends of their names."""
+    """Return the manifests of a case by their kinds and the ends of their names."""
     assert "error" not in results[case], results[case]
     return {
         manifest["kind"] + manifest["metadata"]["name"].removeprefix("rel-esxiproxy"): manifest

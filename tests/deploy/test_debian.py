@@ -80,7 +80,7 @@ def run(command: Sequence[str | Path], seconds: float, **variables: str) -> str:
 
 @pytest.fixture(scope="module")
 def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The package, built by the script of deploy/debian."""
+    """Build the package by the script of deploy/debian."""
     need("dh_virtualenv", "dh-virtualenv")
     need("dh", "debhelper")
     need("dpkg-buildpackage", "dpkg-dev")

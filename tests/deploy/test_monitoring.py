@@ -52,7 +52,7 @@ def promtool(*arguments, text=None):
 
 
 def whole_exposition(accept=""):
-    """An exposition in which each metric has a value."""
+    """Return an exposition in which each metric has a value."""
     observer = MetricsObserver(Metrics())
     end(opened_session(1, observer), observer, up=1, down=1)
     observer.refused("max_sessions")

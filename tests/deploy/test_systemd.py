@@ -22,7 +22,7 @@ SYSTEMD_PAGE = (ROOT / "docs/systemd.md").read_text(encoding="utf-8")
 
 @pytest.fixture
 def units(tmp_path):
-    """The units with the programs of this environment in them: systemd looks whether they are there."""
+    """Write the units with programs of this environment, because systemd checks that they exist."""
     folder = tmp_path / "units"
     folder.mkdir()
     for file in UNITS.glob("esxiproxy.*"):
@@ -135,12 +135,11 @@ def test_the_service_starts_with_the_socket_that_systemd_has_bound(tmp_path):
         )
         try:
             # It waits in the queue until the proxy is there.
-            with socket.create_connection(("127.0.0.1", port), timeout=15) as client:
-                client.settimeout(15)
+            with socket.create_connection(("127.0.0.1", port), timeout=60) as client:
                 client.sendall(b"GET / HTTP/1.1\r\nHost: proxy\r\n\r\n")
                 answer = client.recv(4096)
             assert answer.startswith(b"HTTP/1.1 426 ")
         finally:
             started.terminate()
-            output, _ = started.communicate(timeout=30)
+            output, _ = started.communicate(timeout=60)
     assert started.returncode == 0, output

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-
+from tests.doctor.configured_hosts import Places, StartUpstream
 from tests.support.certificates import Authority, Certificate
+from tests.support.programs import black_hole
 from tests.support.sim_program import Host, start, stop
 from tests.support.websocket_peers import Script, ScriptedUpstream
 
@@ -22,13 +21,13 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 
 @pytest.fixture(scope="session")
 def good(authority: Authority) -> Certificate:
-    """For localhost, 127.0.0.1 and ::1."""
+    """Create a certificate for localhost, 127.0.0.1 and ::1."""
     return authority.server("good")
 
 
 @pytest.fixture
 def upstream() -> Iterator[Callable[..., ScriptedUpstream]]:
-    """Starts servers that a script drives; they end with the test."""
+    """Return a function that starts a scripted server, which ends with the test."""
     running: list[ScriptedUpstream] = []
 
     def begin(script: Script, certificate: Certificate | None = None) -> ScriptedUpstream:
@@ -42,7 +41,15 @@ def upstream() -> Iterator[Callable[..., ScriptedUpstream]]:
 
 @pytest.fixture(scope="package")
 def host() -> Iterator[Host]:
-    """One simulated host that answers pings."""
+    """Run a simulated host that answers pings."""
     running = start("--answer-pings")
     yield running
     assert stop(running) == 0
+
+
+@pytest.fixture
+def places(
+    upstream: StartUpstream, authority: Authority, good: Certificate, tmp_path: Path
+) -> Iterator[Places]:
+    with black_hole() as hole:
+        yield Places(upstream, authority, good, tmp_path, hole)

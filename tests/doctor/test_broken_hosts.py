@@ -1,4 +1,4 @@
-"""Every broken host is named: what is wrong, in a sentence, and the exit status of the step that fails."""
+"""Every broken host gets a sentence about its fault, and the exit status of the step that fails."""
 
 from __future__ import annotations
 
@@ -34,7 +34,9 @@ from tests.support.websocket import BINARY, CLOSE, frame
 from tests.support.websocket_peers import Connection, Script, ScriptedUpstream
 
 StartUpstream = Callable[..., ScriptedUpstream]
-SHORT = 0.3
+SHORT = 1.0
+"""The timeout of a step that is to pass.  The steps before it are in time on a busy machine, too."""
+LONG = 20.0
 DAY = timedelta(days=1)
 
 
@@ -71,7 +73,7 @@ def chooses(subprotocol: str) -> Script:
 
 
 def closes(connection: Connection) -> None:
-    """A Close right after the 101."""
+    """Send a Close right after the 101."""
     connection.read_request()
     connection.accept()
     connection.send_frame(CLOSE, (1011).to_bytes(2, "big") + f"no more of {SECRET}".encode())
@@ -130,13 +132,18 @@ PLAIN_HOSTS: list[tuple[str, Script, int, str]] = [
 ]
 
 
+def patience(script: Script) -> float:
+    """Return the timeout for a host: a short one where the doctor waits for what does not come."""
+    return SHORT if script in (silent, hangs_after_101, drops_before_answer) else LONG
+
+
 @pytest.mark.parametrize(
     ("script", "status", "words"), [row[1:] for row in PLAIN_HOSTS], ids=[row[0] for row in PLAIN_HOSTS]
 )
 def test_a_broken_plain_host(upstream: StartUpstream, script: Script, status: int, words: str) -> None:
     """The sentence names the fault and the place, and the exit status the step."""
     port = upstream(script).port
-    outcome = examine(http(port), timeout=SHORT)
+    outcome = examine(http(port), timeout=patience(script))
     assert outcome.status == outcome.report["exit_status"] == status
     assert words in outcome.sentence
     assert f"127.0.0.1:{port}" in outcome.sentence
@@ -150,7 +157,8 @@ def test_a_broken_host_behind_tls(
     upstream: StartUpstream, authority: Authority, good: Certificate, script: Script, status: int, words: str
 ) -> None:
     """TLS changes nothing about what is said of the steps after it."""
-    outcome = examine(https(upstream(script, good).port), "--ca", str(authority.path), timeout=SHORT)
+    port = upstream(script, good).port
+    outcome = examine(https(port), "--ca", str(authority.path), timeout=patience(script))
     assert outcome.status == status
     assert words in outcome.sentence
 
@@ -169,7 +177,7 @@ def test_a_resolver_that_never_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     outcome = examine(f"wss://esxi1.example{TARGET}", timeout=SHORT)
     unblocked.set()
     assert outcome.status == 10
-    assert "did not resolve within 0.3 s" in outcome.sentence
+    assert f"did not resolve within {SHORT:g} s" in outcome.sentence
 
 
 def test_nothing_listens() -> None:
@@ -186,7 +194,7 @@ def test_a_black_hole() -> None:
     with black_hole() as port:
         outcome = examine(https(port), timeout=SHORT)
     assert outcome.status == 11
-    assert "timed out: no answer within 0.3 s" in outcome.sentence
+    assert f"timed out: no answer within {SHORT:g} s" in outcome.sentence
     assert "firewall" in outcome.sentence
 
 
@@ -206,12 +214,12 @@ def says_400(connection: Connection) -> None:
 
 @pytest.mark.parametrize("to_tls", [says_400, mute, leave])
 def test_plain_http_on_the_tls_port(upstream: StartUpstream, to_tls: Script) -> None:
-    """12, whether the host answers the ClientHello in HTTP, or waits, or leaves: a plain request tells."""
+    """The host answers the ClientHello in HTTP, waits or leaves. A plain request shows the reason."""
 
     def script(connection: Connection) -> None:
         (refuse("404 Not Found") if connection.number else to_tls)(connection)
 
-    outcome = examine(https(upstream(script).port), timeout=SHORT)
+    outcome = examine(https(upstream(script).port), timeout=SHORT if to_tls is mute else LONG)
     assert outcome.status == 12
     assert "speaks plain HTTP, not TLS: use ws://" in outcome.sentence
 
@@ -223,7 +231,7 @@ def test_another_service_on_the_tls_port(upstream: StartUpstream) -> None:
         connection.send_raw(b"220 VMware Authentication Daemon Version 1.10\r\n")
         mute(connection)
 
-    outcome = examine(https(upstream(greet).port), timeout=SHORT)
+    outcome = examine(https(upstream(greet).port), timeout=LONG)
     assert outcome.status == 12
     assert "speaks no TLS: it began with '220 VMware Authentication Daemon" in outcome.sentence
 
@@ -232,12 +240,12 @@ def test_silence_on_the_tls_port(upstream: StartUpstream) -> None:
     """12: the connection is taken, and that is all."""
     outcome = examine(https(upstream(mute).port), timeout=SHORT)
     assert outcome.status == 12
-    assert "did not answer the TLS handshake within 0.3 s" in outcome.sentence
+    assert f"did not answer the TLS handshake within {SHORT:g} s" in outcome.sentence
 
 
 def test_tls_on_the_plain_port(upstream: StartUpstream, good: Certificate) -> None:
-    """13: what came back is a TLS alert."""
-    outcome = examine(http(upstream(silent, good).port), timeout=SHORT)
+    """The status is 13, because the answer is a TLS alert."""
+    outcome = examine(http(upstream(silent, good).port), timeout=LONG)
     assert outcome.status == 13
     assert "expects TLS, and the URL has ws://: use wss://" in outcome.sentence
 
@@ -245,9 +253,9 @@ def test_tls_on_the_plain_port(upstream: StartUpstream, good: Certificate) -> No
 def refused_certificate(
     upstream: StartUpstream, certificate: Certificate | Odd, *options: str, host: str = "127.0.0.1"
 ) -> str:
-    """The sentence on this certificate; the request has not been sent."""
+    """Return the sentence on this certificate, and check that the request was not sent."""
     server = upstream(silent, certificate)
-    outcome = examine(https(server.port, host), *options, timeout=SHORT)
+    outcome = examine(https(server.port, host), *options, timeout=LONG)
     assert outcome.status == 12
     assert [connection.request for connection in server.connections] == [None] * len(server.connections)
     assert SECRET.encode() not in b"".join(bytes(one.received) for one in server.connections)
@@ -306,7 +314,7 @@ def test_a_certificate_that_cannot_be_read(upstream: StartUpstream, authority: A
     sentence = refused_certificate(upstream, leaf, "--ca", str(authority.path))
     assert "has names that cannot be read. Replace it, or if it is the right host, pin it" in sentence
     server = upstream(opened(leave), leaf)
-    outcome = examine(https(server.port), "--pin", f"sha256:{leaf.sha256}", timeout=SHORT)
+    outcome = examine(https(server.port), "--pin", f"sha256:{leaf.sha256}", timeout=LONG)
     assert outcome.status == 15 and outcome.step("tls")["ok"]
 
 
@@ -319,7 +327,7 @@ def test_a_wrong_pin(upstream: StartUpstream, good: Certificate) -> None:
 
 
 def test_everything_that_is_wrong_with_a_certificate(upstream: StartUpstream, tmp_path: Path) -> None:
-    """One sentence names all of it."""
+    """One sentence names all problems."""
     bad = self_signed(tmp_path, names=["esxi7.example"], addresses=[], not_before=-9 * DAY, not_after=-DAY)
     sentence = refused_certificate(upstream, bad)
     for words in ("has expired on", "is signed by itself", "is for another name"):
@@ -329,7 +337,7 @@ def test_everything_that_is_wrong_with_a_certificate(upstream: StartUpstream, tm
 def old_host(
     upstream: StartUpstream, certificate: Certificate, version: str, ciphers: str
 ) -> ScriptedUpstream:
-    server = upstream(silent, certificate)
+    server = upstream(refuse("403 Forbidden"), certificate)
     assert server.tls is not None
     server.tls.set_ciphers(f"{ciphers}:@SECLEVEL=0")
     with warnings.catch_warnings():
@@ -351,12 +359,12 @@ def test_an_old_tls(
 ) -> None:
     """12, with the key of the configuration that lets it in; and with it all is well as far as TLS goes."""
     server = old_host(upstream, authority.server("aged", key="rsa"), version, ciphers)
-    outcome = examine(https(server.port), "--ca", str(authority.path), timeout=SHORT)
+    outcome = examine(https(server.port), "--ca", str(authority.path), timeout=LONG)
     assert outcome.status == 12
     assert f"speaks {seen}. By default the proxy speaks TLS 1.2 and 1.3 with ECDHE" in outcome.sentence
     assert "write tls_profile = old in its [upstream] section (here --tls-profile old)" in outcome.sentence
     options = ("--ca", str(authority.path), "--tls-profile", "old")
-    outcome = examine(https(server.port), *options, timeout=SHORT)
+    outcome = examine(https(server.port), *options, timeout=LONG)
     assert outcome.status == 13 and outcome.step("tls")["ok"]
     assert seen.replace(" only,", "") in outcome.step("tls")["sentence"]
 
@@ -369,13 +377,13 @@ def test_a_client_certificate_is_wanted(
     assert server.tls is not None
     server.tls.load_verify_locations(authority.path)
     server.tls.verify_mode = ssl.CERT_REQUIRED
-    outcome = examine(https(server.port), "--ca", str(authority.path), timeout=SHORT)
+    outcome = examine(https(server.port), "--ca", str(authority.path), timeout=LONG)
     assert outcome.status in (12, 13)
     assert "certificate required" in outcome.sentence
 
 
 def test_a_body_and_fields_without_secrets(upstream: StartUpstream) -> None:
-    """What repeats the ticket, a cookie, and what a terminal would obey: none of it gets through."""
+    """The answer has the ticket, a cookie and terminal commands, and none of them is printed."""
     page = f"\x1b[2Jno ticket {SECRET} here".encode()
     fields = [("Set-Cookie", "vmware_soap_session=abcdef"), ("X-Seen", SECRET)]
     outcome = examine(http(upstream(refuse("403 Forbidden", page, fields)).port))

@@ -17,24 +17,20 @@ from esxiproxy.app.preflight import load
 from esxiproxy.doctor.configuration.account import Account, UnknownAccount
 from esxiproxy.doctor.configuration.expiry import (
     certificate_files,
-    days_left,
-    expiry_phrase,
-    expiry_verdict,
 )
 from esxiproxy.doctor.configuration.files import files_of, holds_key
 from esxiproxy.doctor.configuration.permissions import permission_findings
 from esxiproxy.doctor.configuration.result import CheckResult, CheckVerdict
-from tests.support.certificates import Authority, Certificate
+from tests.support.certificates import Authority
 from tests.support.config import authenticator, ini, listener, router, template, upstream
 
 DAY = timedelta(days=1)
-NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="takes on the permissions of another user")
 
 
 @pytest.fixture
 def open_folder() -> Iterator[Path]:
-    """A folder that every user reaches, unlike those of pytest."""
+    """Create a folder that every user can enter, unlike those of pytest."""
     with tempfile.TemporaryDirectory(prefix="doctor-", dir="/tmp") as name:
         Path(name).chmod(0o755)
         yield Path(name)
@@ -46,7 +42,7 @@ def nobody() -> Account:
 
 
 def files_in(folder: Path) -> str:
-    """A configuration with a file of every kind, whose permissions are right."""
+    """Return a configuration with a file of every kind, whose permissions are right."""
     tls = Authority(folder).server("tls")
     tls.key_path.chmod(0o600)
     (folder / "users").write_text("alice:$apr1$aaaaaaaa$bbbbbbbbbbbbbbbbbbbbb.\n")
@@ -113,7 +109,7 @@ CHANGES: list[tuple[str, str, int, str, str]] = [
 def test_what_others_can_do_is_a_warning(
     open_folder: Path, file: str, mode: int, key: str, words: str
 ) -> None:
-    """One finding, with the path and the command that corrects it."""
+    """The finding has the path and the command that corrects it."""
     text = files_in(open_folder)
     (open_folder / file).chmod(mode)
     (found,) = findings(open_folder, Account.current(), text)
@@ -123,7 +119,7 @@ def test_what_others_can_do_is_a_warning(
 
 
 def test_a_file_in_a_closed_folder_is_not_exposed(open_folder: Path) -> None:
-    """Nobody else reaches /etc/esxiproxy with mode 0750, whatever the modes of its files are."""
+    """Other users cannot enter /etc/esxiproxy with mode 0750, so the modes of its files do not matter."""
     text = files_in(open_folder)
     (open_folder / "tls.key").chmod(0o644)
     (open_folder / "hosts.csv").chmod(0o666)
@@ -132,7 +128,7 @@ def test_a_file_in_a_closed_folder_is_not_exposed(open_folder: Path) -> None:
 
 
 def linked_key(folder: Path) -> str:
-    """A configuration whose private key is a link into a closed folder, as those of certbot are."""
+    """Return a configuration whose private key is a link into a closed folder, as those of certbot are."""
     text = files_in(folder)
     (folder / "archive").mkdir(mode=0o700)
     (folder / "tls.key").rename(folder / "archive/tls.key")
@@ -248,7 +244,7 @@ KEYS: list[tuple[str, str, str, bool]] = [
     ("name", "content", "expected"), [row[1:] for row in KEYS], ids=[row[0] for row in KEYS]
 )
 def test_a_file_is_secret_by_its_content(tmp_path: Path, name: str, content: str, expected: bool) -> None:
-    """A set of public keys may be read by everybody."""
+    """A set of public keys may be readable by all."""
     (tmp_path / name).write_text(content)
     assert holds_key(tmp_path / name) is expected
 
@@ -285,7 +281,7 @@ def test_the_files_in_a_folder_are_checked_each(open_folder: Path) -> None:
 
 
 def admin_in(folder: Path) -> str:
-    """A configuration whose [admin] names a file of every kind."""
+    """Return a configuration whose [admin] names a file of every kind."""
     tls = Authority(folder).server("tls")
     tls.key_path.chmod(0o600)
     (folder / "users").write_text("alice:$apr1$aaaaaaaa$bbbbbbbbbbbbbbbbbbbbb.\n")
@@ -330,7 +326,7 @@ def test_what_others_can_do_with_the_files_of_admin(
 
 @needs_root
 def test_files_of_admin_that_the_proxy_cannot_use(open_folder: Path, nobody: Account) -> None:
-    """Its socket is created in its folder; one that a proxy of root has left does not matter."""
+    """The socket is created in its folder. A socket that a proxy of root has left does not matter."""
     text = admin_in(open_folder)
     with socket.socket(socket.AF_UNIX) as left:
         left.bind(str(open_folder / "run/admin.sock"))
@@ -355,73 +351,6 @@ def test_the_certificate_of_admin(tmp_path: Path, days: int, verdict: CheckVerdi
     (tmp_path / "proxy.ini").write_text(text)
     (found,) = certificate_files(load(tmp_path / "proxy.ini"), datetime.now(UTC))
     assert (found.verdict, found.section, found.name) == (verdict, "admin", "certificate")
-
-
-# Expiry
-
-
-@pytest.mark.parametrize(
-    ("left", "days", "verdict", "phrase"),
-    [
-        (-3 * DAY, -3, CheckVerdict.ERROR, "has expired on 2026-04-28"),
-        (timedelta(0), 0, CheckVerdict.ERROR, "has expired on 2026-05-01"),
-        (timedelta(hours=1), 0, CheckVerdict.ERROR, "expires today, on 2026-05-01"),
-        (1.5 * DAY, 1, CheckVerdict.ERROR, "expires in 1 day, on 2026-05-03"),
-        (7 * DAY - timedelta(seconds=1), 6, CheckVerdict.ERROR, "expires in 6 days, on 2026-05-08"),
-        (7 * DAY, 7, CheckVerdict.WARNING, "expires in 7 days, on 2026-05-08"),
-        (30 * DAY - timedelta(seconds=1), 29, CheckVerdict.WARNING, "expires in 29 days, on 2026-05-31"),
-        (30 * DAY, 30, CheckVerdict.OK, "expires in 30 days, on 2026-05-31"),
-    ],
-)
-def test_days_left(left: timedelta, days: int, verdict: CheckVerdict, phrase: str) -> None:
-    until = NOW + left
-    assert days_left(until, NOW) == days
-    assert expiry_verdict(days) is verdict
-    assert expiry_phrase(until, NOW) == phrase
-
-
-def expiring(folder: Path, certificate: Certificate, **keys: object) -> list[CheckResult]:
-    file = folder / "proxy.ini"
-    file.write_text(ini(listener(tls=certificate, **keys), upstream(9)))
-    return list(certificate_files(load(file), datetime.now(UTC)))
-
-
-@pytest.mark.parametrize(
-    ("days", "verdict", "words"),
-    [
-        (90.5, CheckVerdict.OK, "the certificate expires in 90 days"),
-        (20.5, CheckVerdict.WARNING, "renew it and reload the proxy"),
-        (-1.5, CheckVerdict.ERROR, "the certificate has expired on"),
-    ],
-)
-def test_the_certificate_of_a_listener(
-    tmp_path: Path, days: float, verdict: CheckVerdict, words: str
-) -> None:
-    leaf = Authority(tmp_path).server("leaf", not_before=-90 * DAY, not_after=days * DAY)
-    (found,) = expiring(tmp_path, leaf)
-    assert (found.verdict, found.section, found.name) == (verdict, "listener one", "certificate")
-    assert words in found.finding and found.certificate_days == days // 1
-
-
-def test_an_issuer_in_the_file_that_expires_first(tmp_path: Path) -> None:
-    """Clients refuse the chain when the issuer's certificate has expired."""
-    authority = Authority(tmp_path)  # its own certificate has 30 days
-    leaf = authority.server("leaf", not_after=90 * DAY)
-    leaf.path.write_text(leaf.pem + authority.own.pem)
-    (found,) = expiring(tmp_path, leaf)
-    assert found.finding.startswith("an issuer's certificate in the file expires in 29 days")
-
-
-def test_authorities_that_expire(tmp_path: Path) -> None:
-    """The last one of the file decides, since a bundle keeps those that are replaced."""
-    leaf = Authority(tmp_path).server("leaf", not_after=90 * DAY)
-    authority = Authority(tmp_path / "other")  # 30 days
-    (_own, found) = expiring(tmp_path, leaf, client_ca=authority.path)
-    assert (found.verdict, found.name) == (CheckVerdict.WARNING, "client_ca")
-    assert found.finding.startswith("the authority expires in 29 days")
-    both = tmp_path / "both.crt"
-    both.write_text(authority.own.pem + leaf.pem)
-    assert len(expiring(tmp_path, leaf, client_ca=both)) == 1
 
 
 @pytest.mark.parametrize(

@@ -173,7 +173,7 @@ CASES: list[Case] = [
 def test_a_contradiction(
     tmp_path: Path, text: str, machine: ProxyMachine, section: str, key: str, words: str
 ) -> None:
-    """One finding, with the section that sets the value and what to do."""
+    """The finding has the section that sets the value, and the correction."""
     (found,) = findings(tmp_path, text, machine)
     assert (found.section, found.name) == (section, key)
     assert words in found.finding

@@ -32,7 +32,7 @@ FILE = CheckResult(CheckKind.FILE, WARNING, "proxy", "state", "/var/lib/esxiprox
 
 
 def test_the_table_of_a_pipe_has_a_line_for_each_result() -> None:
-    """Nothing is cut, so that grep finds it."""
+    """No cell is cut, so that grep finds it."""
     lines = list(table_lines([host(ERROR, finding="long " * 100), FILE], None))
     assert lines[0].split() == ["VERDICT", "NAME", "ADDRESS", "DAYS", "MS", "FINDING"]
     assert len(lines) == 3
@@ -53,7 +53,7 @@ def test_the_table_fits_into_a_terminal(width: int) -> None:
 
 
 def test_text_of_hosts_is_escaped_and_cut() -> None:
-    """In all columns, in the table and in JSON; a ticket is hidden."""
+    """All columns of the table and JSON escape such text. A ticket is hidden."""
     evil = CheckResult(
         CheckKind.HOST,
         ERROR,
@@ -138,7 +138,7 @@ def test_no_progress_without_a_terminal() -> None:
 
 def test_items_are_checked_at_the_same_time_and_not_more_of_them() -> None:
     """Four threads are in the check at once, and never a fifth."""
-    together = threading.Barrier(4, timeout=10)
+    together = threading.Barrier(4, timeout=20)
     checks = AtOnce()
 
     def check(item: int) -> int:

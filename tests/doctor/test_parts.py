@@ -51,14 +51,14 @@ def test_an_address(text: str, expected: tuple[object, ...]) -> None:
     ],
 )
 def test_no_address(text: str) -> None:
-    """It is refused, and not repeated."""
+    """The text is refused, and the refusal does not repeat it."""
     with pytest.raises(BadUrl) as refused:
         ConsoleUrl.parse(text)
     assert "topsecret" not in str(refused.value)
 
 
 def test_a_url_shows_no_ticket() -> None:
-    """Neither as text nor in a traceback."""
+    """Neither the text of a URL nor a traceback has the ticket."""
     url = ConsoleUrl.parse("wss://esxi1/ticket/topsecret?x=1")
     assert str(url) == "wss://esxi1/ticket/***?x=1" and "topsecret" not in repr(url)
     assert url.has_ticket and not ConsoleUrl.parse("wss://esxi1/console").has_ticket
@@ -82,13 +82,13 @@ def test_a_ticket_that_a_host_repeats_is_hidden(target: str) -> None:
 
 
 def test_a_ticket_of_vcloud_is_hidden() -> None:
-    """It is known by its first letters, anywhere."""
+    """Such a ticket is recognised by its first letters at any place."""
     sanitizer = Sanitizer(ConsoleUrl.parse("ws://esxi1/a/cst-topsecret--tp-1"))
     assert sanitizer.text("no cst-topsecret--tp-1 and no cst-other") == "no *** and no cst-***"
 
 
 def test_an_ordinary_text_stays() -> None:
-    """Where there is no secret, nothing is hidden; what a terminal would obey is shown escaped."""
+    """A text without a secret is not changed, except for escaped control characters."""
     sanitizer = Sanitizer(ConsoleUrl.parse("ws://esxi1/console/one"))
     assert sanitizer.text("console one\x1b[2J“ü”") == "console one\\x1b[2J“ü”"
     assert sanitizer.fields(((b"Location", b"/login?token=abc"), (b"Cookie", b"a=b"))) == [
@@ -99,7 +99,7 @@ def test_an_ordinary_text_stays() -> None:
 
 @pytest.mark.parametrize("text", ["sha256:" + "ab" * 32, "SHA-256:" + ":".join(["AB"] * 32), "AB" * 32])
 def test_a_pin(text: str) -> None:
-    """As vSphere, openssl and our own output write it."""
+    """Pins are accepted as vSphere, openssl and the doctor write them."""
     assert parse_pin(text) == Pin("sha256", "ab" * 32)
 
 
@@ -107,7 +107,7 @@ def test_a_pin(text: str) -> None:
     "text", ["", "sha256:abc", "sha1:" + "ab" * 32, "md5:" + "ab" * 16, "sha256:" + "zz" * 32]
 )
 def test_no_pin(text: str) -> None:
-    """A length or a letter too much is told."""
+    """The error names a wrong length or a wrong letter."""
     with pytest.raises(BadPin):
         parse_pin(text)
 
@@ -123,14 +123,14 @@ def test_problems() -> None:
 
 
 def test_a_certificate_that_cannot_be_read() -> None:
-    """It has its thumbprints all the same."""
+    """The thumbprints of such a certificate are known."""
     facts = read_certificate(b"no certificate")
     assert facts.subject == "cannot be read" and facts.not_after is None
     assert [pin.algorithm for pin in facts.pins] == ["sha256", "sha1"]
 
 
 def test_frames_byte_by_byte() -> None:
-    """As they come, with the payload's start only."""
+    """Frames are returned in their order, with the beginning of the payload only."""
     stream = frame(2, bytes(300)) + frame(9, b"a") + frame(1, bytes(70_000)) + frame(8, b"\x03\xe8bye")
     reader, seen = FrameReader(), []
     for octet in stream:

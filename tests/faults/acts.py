@@ -55,7 +55,7 @@ def settle() -> None:
 
 
 def asks(client: Client) -> None:
-    """An ordinary opening handshake."""
+    """Send an ordinary opening handshake."""
     client.send_raw(OPENING)
 
 
@@ -68,11 +68,11 @@ def ends(client: Client) -> None:
 
 
 def waits(client: Client) -> None:
-    """Says nothing."""
+    """Send nothing."""
 
 
 def sends(octets: bytes, *then: Act) -> Act:
-    """These bytes, and what comes after them."""
+    """Return an act that sends these bytes, and then does these acts."""
 
     def act(client: Client) -> None:
         client.send_raw(octets)
@@ -84,12 +84,12 @@ def sends(octets: bytes, *then: Act) -> Act:
 
 
 def asks_with(*fields: Field) -> Act:
-    """With fields of its own."""
+    """Return an act that sends an opening handshake with further fields."""
     return sends(head_bytes(f"GET {TARGET} HTTP/1.1", [*handshake_fields(["binary"]), *fields]))
 
 
 def once_open(*then: Act) -> Act:
-    """With an open console, do this."""
+    """Return an act that opens a console, and then does these acts."""
 
     def act(client: Client) -> None:
         client.open(TARGET, ["binary"])
@@ -100,7 +100,7 @@ def once_open(*then: Act) -> Act:
 
 
 def frames(*octets: bytes) -> Act:
-    """Bytes of frames."""
+    """Return an act that sends these encoded frames."""
 
     def act(client: Client) -> None:
         for each in octets:
@@ -111,7 +111,7 @@ def frames(*octets: bytes) -> Act:
 
 
 def second(client: Client) -> None:
-    """With one console open, another one is asked for: the answer to that counts."""
+    """Open a console, and ask for another one on this client, whose answer is the result."""
     with Client(client.stream.getpeername()[1]) as first:
         first.open(TARGET, ["binary"])
         client.send_raw(OPENING)
@@ -121,7 +121,7 @@ def second(client: Client) -> None:
 
 
 def behind_another(client: Client) -> None:
-    """A connection that says nothing is there already: the answer to a second one counts."""
+    """Ask on one connection, and then on a second one, whose answer is the result."""
     other = Client(client.stream.getpeername()[1])
     other.send_raw(OPENING)
     other.recv_eof()
@@ -131,7 +131,7 @@ def behind_another(client: Client) -> None:
 
 
 def closes_tls_only(client: Client) -> None:
-    """A close_notify, and TCP stays."""
+    """Send a close_notify, and keep TCP open."""
     assert isinstance(client.stream, ssl.SSLSocket)
     client.stream.settimeout(0.3)
     with contextlib.suppress(OSError):
@@ -139,28 +139,28 @@ def closes_tls_only(client: Client) -> None:
 
 
 def cuts_tls(client: Client) -> None:
-    """A FIN without a close_notify."""
+    """Send a FIN without a close_notify."""
     socket.socket.shutdown(client.stream, socket.SHUT_WR)
 
 
 def half_closes(client: Client) -> None:
-    """A FIN, and it goes on reading."""
+    """Send a FIN, and continue to read."""
     client.shutdown()
 
 
 def never_reads(client: Client) -> None:
-    """Looks away for longer than `stall_timeout`, while the upstream sends and sends."""
+    """Read nothing for longer than `stall_timeout`, while the upstream sends."""
     time.sleep(3)
 
 
 def never_reads_a_little(client: Client) -> None:
-    """Looks away as well, from what the kernel has room for."""
+    """Read nothing of a console whose data fits into the kernel's buffers."""
     client.stream.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     once_open(never_reads)(client)
 
 
 def sends_what_is_taken(octets: bytes) -> Act:
-    """As much of it as anybody takes without a pause."""
+    """Return an act that sends these bytes until the connection blocks."""
 
     def act(client: Client) -> None:
         client.stream.settimeout(0.5)
@@ -180,13 +180,13 @@ GET = head_bytes("GET /ui/ HTTP/1.1", [("Host", "console.test")])
 
 
 def stays(connection: Connection) -> None:
-    """Until the proxy has let go."""
+    """Wait until the proxy has closed the connection."""
     with contextlib.suppress(NotInTime):
         connection.recv_eof(20)
 
 
 def says(octets: bytes, then: Script = stays) -> Script:
-    """This is the answer to whatever was asked."""
+    """Return a script that answers any request with these bytes."""
 
     def script(connection: Connection) -> None:
         connection.read_request()
@@ -197,7 +197,7 @@ def says(octets: bytes, then: Script = stays) -> Script:
 
 
 def accepts(octets: bytes, then: Script) -> Script:
-    """A 101 and this, then that."""
+    """Return a script that answers with a 101 and these bytes, and continues with another script."""
 
     def rest(connection: Connection) -> None:
         connection.send_raw(octets)
@@ -215,7 +215,7 @@ def breaks(connection: Connection) -> None:
 
 
 def serves(connection: Connection) -> None:
-    """As a good one does: a Close is answered, and kept for the test."""
+    """Serve a console in order, and keep the Close for the test."""
     connection.serve()
     connection.close()
 
@@ -225,7 +225,7 @@ def resets_at_once(connection: Connection) -> None:
 
 
 def pours(connection: Connection) -> None:
-    """Far more than the buffers on the way take, as long as anybody takes it."""
+    """Send far more than all buffers take, until the connection ends."""
     with contextlib.suppress(OSError):
         for _ in range(1024):
             connection.send_raw(frame(BINARY, bytes(1 << 16)))
@@ -233,21 +233,21 @@ def pours(connection: Connection) -> None:
 
 
 def never_reads_a_body(connection: Connection) -> None:
-    """Reads the head, and looks away for longer than `stall_timeout`."""
+    """Read the head of a request, and nothing more for longer than `stall_timeout`."""
     connection.read_request()
     time.sleep(3)
     connection.reset()
 
 
 def answers_in_plain(connection: Connection) -> None:
-    """Plain HTTP for an answer to a ClientHello."""
+    """Answer a ClientHello in plain HTTP."""
     connection.recv_exactly(100)
     connection.send_raw(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
     connection.close()
 
 
 def reads(client: Client) -> None:
-    """A head, or a frame."""
+    """Read a head first, and a frame after that."""
     if client.received:
         client.recv_frame()
     else:
@@ -255,7 +255,7 @@ def reads(client: Client) -> None:
 
 
 def drips(connection: Connection) -> None:
-    """An answer's head that never ends, a line a moment."""
+    """Send an endless head of an answer, one line every 0.1 s."""
     connection.read_request()
     with contextlib.suppress(OSError):
         connection.send_raw(b"HTTP/1.1 101 Switching Protocols\r\n")
@@ -265,7 +265,7 @@ def drips(connection: Connection) -> None:
 
 
 def interims(connection: Connection) -> None:
-    """One 1xx after the other."""
+    """Send interim answers (1xx) and no final one."""
     connection.read_request()
     with contextlib.suppress(OSError):
         for _ in range(10):
@@ -274,7 +274,7 @@ def interims(connection: Connection) -> None:
 
 
 def endless(connection: Connection) -> None:
-    """More fields than any head has."""
+    """Send a head with more fields than the proxy accepts."""
     connection.read_request()
     with contextlib.suppress(OSError):
         connection.send_raw(b"HTTP/1.1 101 Switching Protocols\r\n" + b"X: y\r\n" * 10000)
@@ -282,13 +282,13 @@ def endless(connection: Connection) -> None:
 
 
 def resets_for_a_close(connection: Connection) -> None:
-    """Reads one frame."""
+    """Read one frame, and reset the connection."""
     connection.next_frame()
     connection.reset()
 
 
 def keeps_tcp(connection: Connection) -> None:
-    """Reads what comes, answers a Close, and holds on to TCP."""
+    """Serve a console, answer a Close, and keep TCP open."""
     connection.serve()
     stays(connection)
 

@@ -1,4 +1,4 @@
-"""One way in which a session can fail, and what is made of it."""
+"""One way in which a session can fail, with its expected effects."""
 
 from __future__ import annotations
 

@@ -82,7 +82,7 @@ def text(plain: int, secure: int, dead: int, unreachable: int, shown: Certificat
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What the client and the upstream have seen, and what the proxy has written down."""
+    """The answer to the client, the Close frames of both sides, and the records of the proxy."""
 
     status: int | None
     close: int | None
@@ -93,7 +93,7 @@ class Seen:
 
 @dataclass
 class Scene:
-    """The running proxy, and what there is when nobody is connected."""
+    """The running proxy, and the number of its objects without clients."""
 
     proxy: ProbedProxy
     plain: ScriptedUpstream
@@ -142,7 +142,7 @@ class Scene:
         return records
 
     def rests(self, what: str) -> None:
-        """Until everything is as it was before anybody came."""
+        """Wait until the proxy has as many objects and descriptors as without clients."""
 
         def as_before() -> bool:
             return self.proxy.connections() == 0 and self.proxy.descriptors() == self.idle and not self.left()
@@ -156,13 +156,13 @@ class Scene:
             ) from None
 
     def left(self) -> dict[str, int]:
-        """What there is now and was not before."""
+        """Return the numbers of objects that were not there before."""
         now = self.proxy.inside()
         more = {name: now.get(name, 0) - self.before.get(name, 0) for name in WATCHED}
         return {name: count for name, count in more.items() if count}
 
     def _records(self) -> list[dict[str, Any]]:
-        """The lines that the access log has got since the last time."""
+        """Return the new lines of the access log."""
         path = self.proxy.folder / "access.log"
         lines = path.read_text().splitlines() if path.exists() else []
         new, self._read = lines[self._read :], len(lines)
@@ -170,7 +170,7 @@ class Scene:
 
 
 def _read_to_the_end(client: Client) -> int | None:
-    """As a good client would: it answers a Close.  The close code that came."""
+    """Read to the end and answer a Close, as a good client does; return its close code."""
     code: int | None = None
     with contextlib.suppress(StreamEnded, NotInTime, OSError, ValueError):
         if not bytes(client.received).startswith(b"HTTP/1.1 101"):
@@ -195,7 +195,7 @@ def _last_close(frames: list[Any]) -> int | None:
 
 @contextlib.contextmanager
 def scene(shown: Certificate, own: Certificate) -> Iterator[Scene]:
-    """All of it."""
+    """Run the proxy and its upstreams."""
     with (
         ScriptedUpstream() as plain,
         ScriptedUpstream(tls=shown.server_context()) as secure,

@@ -25,7 +25,7 @@ def text(upstream: ScriptedUpstream, **keys: object) -> str:
 
 
 def opened(proxy: Proxy) -> Client:
-    """An open console."""
+    """Open a console."""
     client = Client(proxy.ports["one"])
     client.open(TARGET, ["binary"])
     return client
@@ -43,7 +43,7 @@ def closes(client: Client) -> None:
 
 
 def carries(proxy: Proxy, times: int = 1) -> None:
-    """So many consoles, one after the other."""
+    """Open so many consoles one after another, echo a key and close them."""
     for _ in range(times):
         client = opened(proxy)
         echoes(client)
@@ -57,13 +57,13 @@ def drains(proxy: Proxy) -> None:
 
 
 def ended(proxy: Proxy, seconds: float = 15.0) -> None:
-    """The process has ended by itself."""
+    """Wait until the process has exited."""
     status = Path(f"/proc/{proxy.pid}/status")
     until(lambda: not status.exists() or "State:\tZ" in status.read_text(), "the process ends", seconds)
 
 
 def sentence(proxy: Proxy, *words: str) -> str:
-    """The first line of the log that has all of these."""
+    """Return the first line of the log with all of these words."""
     return until(
         lambda: next(
             (line for line in proxy.log().splitlines() if all(word in line for word in words)), None

@@ -41,7 +41,7 @@ LONG_ANSWER = frame(BINARY, b"x" * 10, length=1000)
 
 
 def _head(how: str, act: object, **rest: object) -> Fault:
-    """The head could not be read: whatever it was to be, it counts as HTTP."""
+    """Return the fault of a head that could not be read, and so counts as HTTP."""
     values = {"status": 400, "error": "MalformedRequest", "ended_by": "proxy", "kind": "http"} | rest
     return Fault(Stage.HEAD, how, act, **values)  # type: ignore[arg-type]
 
@@ -52,7 +52,7 @@ def _decision(how: str, listener: str, status: int | None, error: str, **rest: o
 
 
 def _ender(error: str) -> str:
-    """Who showed the end, before the 101."""
+    """Return which side ended a session before its 101."""
     return (
         "upstream"
         if error in ("UpstreamLost", "UpstreamInvalid", "UpgradeRefused", "UpstreamRedirect")

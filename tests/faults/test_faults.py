@@ -28,7 +28,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
 
 @pytest.mark.parametrize("fault", FAULTS, ids=[f"{fault.stage.name}: {fault.how}" for fault in FAULTS])
 def test_a_fault_has_its_answer_and_its_name_and_leaves_nothing_open(fault: Fault, scene: Scene) -> None:
-    """As the table says."""
+    """The answer, the close codes and the record of each fault are those of the table."""
     seen = scene.play(fault)
     assert (seen.status, seen.close, seen.upstream_close) == (fault.status, fault.close, fault.upstream_close)
     assert fault.proxy_status is None or seen.proxy_status == f"esxiproxy; error={fault.proxy_status}"

@@ -1,4 +1,4 @@
-"""What befalls the process and what it stands on: consoles go on as long as they can, and it is told of."""
+"""Failures of the process and of the system: consoles continue while possible, and the log says so."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.support.websocket_peers import Client, ScriptedUpstream
 
 
 def test_every_mishap_has_its_test() -> None:
-    """And every test its row."""
+    """Every test of this file has a row of the table as well."""
     names = {f"test_{mishap.name}" for mishap in mishaps.MISHAPS}
     elsewhere = {"test_few_descriptors", "test_no_descriptor"}  # tests/integration/test_descriptors.py
     elsewhere |= {"test_locked_state", "test_removed_state"}  # tests/integration/test_state.py
@@ -39,7 +39,7 @@ def test_every_mishap_has_its_test() -> None:
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
-    """A small one."""
+    """Mount a small disk."""
     if os.getuid() != 0:
         pytest.skip("only root mounts a disk")
     disk = tmp_path / "disk"
@@ -56,7 +56,7 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def fills(disk: Path) -> Path:
-    """The file that leaves no room."""
+    """Fill a disk with a file."""
     path = disk / "filler"
     with path.open("wb", buffering=0) as filler, contextlib.suppress(OSError):
         while filler.write(bytes(4096)):
@@ -83,7 +83,7 @@ def test_full_disk(upstream: ScriptedUpstream, disk: Path) -> None:
 
 
 class LoggedTo(ProbedProxy):
-    """Its own log goes to this file."""
+    """A proxy that writes its own log to this file."""
 
     def __init__(self, text: str, path: Path) -> None:
         super().__init__(text)
@@ -118,7 +118,7 @@ def test_full_disk_under_the_log(upstream: ScriptedUpstream, disk: Path) -> None
 
 
 def test_full_device(upstream: ScriptedUpstream) -> None:
-    """The same for whoever may not mount anything: a file of which every write fails."""
+    """A file whose writes all fail stands in for a full disk, since few users may mount one."""
     with ProbedProxy(text(upstream, access_log="/dev/full")) as proxy:
         carries(proxy, 5)
         proxy.stop()
@@ -150,7 +150,7 @@ def test_vanished_folder(upstream: ScriptedUpstream, tmp_path: Path) -> None:
 
 
 def requests(proxy: Proxy, times: int) -> None:
-    """So many, of which each line of a log has more than 1 KB: of a target, that is what is shown."""
+    """Send so many requests with targets of more than 1 KB, which each log line has."""
     for _ in range(times):
         with Client(proxy.ports["one"]) as client:
             client.send_raw(GET.replace(b"/ui/", b"/ui/" + b"x" * 7000))
@@ -158,7 +158,7 @@ def requests(proxy: Proxy, times: int) -> None:
 
 
 class Piped(ProbedProxy):
-    """Its standard output goes to a pipe that nobody reads, its own log to a file."""
+    """A proxy with its standard output in a pipe that is not read, and its own log in a file."""
 
     def command(self) -> Sequence[str | Path]:
         program, *rest = super().command()
@@ -176,7 +176,7 @@ class Piped(ProbedProxy):
 
 
 def test_stuck_reader(upstream: ScriptedUpstream) -> None:
-    """It reads again, and gets whole lines; those that it does not get are counted."""
+    """A reader that continues gets whole lines. Lines that it does not get are counted."""
     with Piped(text(upstream, access_log="stdout")) as proxy:
         requests(proxy, 760)  # 64 KiB in the pipe, 1 MiB behind it, and some that have no place
         running = opened(proxy)
@@ -196,7 +196,7 @@ def test_stuck_reader(upstream: ScriptedUpstream) -> None:
 
 
 def got_more(got: bytearray, descriptor: int) -> bytearray:
-    """With what is in the pipe now."""
+    """Read the pipe until there are further lines."""
     os.set_blocking(descriptor, False)
     with contextlib.suppress(BlockingIOError):
         while octets := os.read(descriptor, 1 << 20):
@@ -205,7 +205,7 @@ def got_more(got: bytearray, descriptor: int) -> bytearray:
 
 
 class Unread(ProbedProxy):
-    """Its own log goes to a pipe, which is read while `is_read`."""
+    """A proxy whose own log is a pipe, which is read while `is_read`."""
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
@@ -228,7 +228,7 @@ class Unread(ProbedProxy):
 
 
 def test_unread_log(upstream: ScriptedUpstream) -> None:
-    """What has waited comes in whole lines when it is read again, and then how many did not wait."""
+    """Lines that waited are whole when the pipe is read again, and the number of lost lines follows."""
     with Unread(text(upstream)) as proxy:
         proxy.is_read = False
         requests(proxy, 1400)
@@ -250,7 +250,7 @@ def test_unread_log(upstream: ScriptedUpstream) -> None:
 
 
 def test_unread_log_at_the_end(upstream: ScriptedUpstream) -> None:
-    """The process ends all the same, and with its status."""
+    """The process ends in time with its status."""
     with Unread(text(upstream)) as proxy:
         proxy.is_read = False
         requests(proxy, 140)
@@ -258,7 +258,7 @@ def test_unread_log_at_the_end(upstream: ScriptedUpstream) -> None:
 
 
 def test_unread_log_of_workers(upstream: ScriptedUpstream) -> None:
-    """The master goes on watching: a killed worker is recorded, and another one serves."""
+    """The master continues to watch: a killed worker is recorded and replaced."""
     with Unread(text(upstream, workers=2, drain_timeout="1s", access_log=None)) as proxy:
         sentence(proxy, "all workers are ready")
         proxy.is_read = False

@@ -1,16 +1,12 @@
-"""What the integration tests share: certificates, and what programs wrote when a test fails."""
+"""What the integration tests share: certificates, and the output of programs when a test fails."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Generator, Iterator
-from pathlib import Path
 
 import pytest
 
 # So that the tests' own modules are found however pytest was started.
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-
 from tests.support import config, programs
 from tests.support.browser import Chromium
 from tests.support.certificates import Authority, Certificate
@@ -35,32 +31,32 @@ def pytest_runtest_makereport(
 
 @pytest.fixture(scope="session")
 def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    """The authority that has signed the certificates of these tests."""
+    """Create the authority that signs the certificates of these tests."""
     return Authority(tmp_path_factory.mktemp("certificates"))
 
 
 @pytest.fixture(scope="session")
 def upstream_certificate(authority: Authority) -> Certificate:
-    """What an upstream shows."""
+    """Create the certificate of an upstream."""
     return authority.server("upstream")
 
 
 @pytest.fixture(scope="session")
 def listener_certificate(authority: Authority) -> Certificate:
-    """What a listener shows."""
+    """Create the certificate of a listener."""
     return authority.server("listener")
 
 
 @pytest.fixture(scope="module")
 def upstream() -> Iterator[EchoUpstream]:
-    """An upstream that accepts every console and echoes its frames."""
+    """Run an upstream that accepts every console and echoes its frames."""
     with EchoUpstream() as running:
         yield running
 
 
 @pytest.fixture(scope="module", params=["ours", "python", "twisted"])
 def transports(request: pytest.FixtureRequest) -> Iterator[str]:
-    """The proxies of the module run on our transports, without their compiled part, and on Twisted's."""
+    """Run the proxies of the module on the fast transports, on these without C, and on Twisted's."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ESXIPROXY_TRANSPORTS", request.param)
         yield request.param
@@ -68,7 +64,7 @@ def transports(request: pytest.FixtureRequest) -> Iterator[str]:
 
 @pytest.fixture
 def text(upstream: EchoUpstream) -> Text:
-    """The configuration of several workers behind one listener."""
+    """Return a function that writes the configuration of several workers behind one listener."""
 
     def content(
         workers: int = 2, more: str = "", drain: str = "20s", listen: str = "127.0.0.1:0", rest: str = ""
@@ -89,6 +85,6 @@ def text(upstream: EchoUpstream) -> Text:
 
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Chromium]:
-    """A browser."""
+    """Start a browser."""
     with Chromium() as running:
         yield running

@@ -18,7 +18,7 @@ PIECE = bytes(range(256)) * 256
 
 
 def serve(connection: Connection) -> None:
-    """A host at rest: answers the Close, and asks TCP every second whether the proxy is there."""
+    """Serve an idle console: answer the Close, and check once a second whether TCP still has the proxy."""
     connection.stream.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for option in (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL):
         connection.stream.setsockopt(socket.IPPROTO_TCP, option, 1)
@@ -28,7 +28,7 @@ def serve(connection: Connection) -> None:
 
 
 def streams(over: threading.Event) -> Callable[[Connection], None]:
-    """A host whose picture changes all the time, far below what the buffers on the way take."""
+    """Send a picture that changes all the time, far slower than the buffers on the way allow."""
 
     def send(connection: Connection) -> None:
         with contextlib.suppress(OSError):
@@ -40,7 +40,7 @@ def streams(over: threading.Event) -> Callable[[Connection], None]:
 
 
 def fills(connection: Connection) -> None:
-    """A host that sends as much as it can."""
+    """Send as much as the connection takes."""
     connection.stream.settimeout(60)
     with contextlib.suppress(OSError):
         while True:
@@ -49,7 +49,7 @@ def fills(connection: Connection) -> None:
 
 
 def tells(payload: bytes) -> Callable[[Connection], None]:
-    """A host that sends one frame and rests."""
+    """Send one frame, and wait."""
 
     def send(connection: Connection) -> None:
         connection.send_frame(BINARY, payload)
@@ -59,13 +59,13 @@ def tells(payload: bytes) -> Callable[[Connection], None]:
 
 
 def tells_half(connection: Connection) -> None:
-    """A host that is in the middle of a frame."""
+    """Send a part of a frame, and wait."""
     connection.send_raw(frame(BINARY, b"x" * 10, length=1000))
     serve(connection)
 
 
 class Living(threading.Thread):
-    """A client as it should be: takes everything, answers pings, and leaves when it is told to."""
+    """A well-behaved client: it reads everything, answers pings, and leaves when the test says so."""
 
     def __init__(self, client: Client) -> None:
         super().__init__(name=CLIENT, daemon=True)
@@ -89,7 +89,7 @@ class Living(threading.Thread):
 
 
 def sends(client: Client, over: threading.Event, payload: bytes, pause: float) -> None:
-    """A client that sends such a frame so often."""
+    """Return a client script that sends such a frame so often."""
     octets = frame(BINARY, payload, mask=KEY)
     client.stream.settimeout(60)
 

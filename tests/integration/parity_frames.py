@@ -228,7 +228,7 @@ _closes("empty", None, "")
 
 @case
 def upstream_stays_after_close(run: Run) -> None:
-    """The client closes by the book and waits for the end of TCP, which is the server's to make."""
+    """Close in order, and wait for the end of TCP, which is the server's to make."""
     run.close(run.open(stays_after_close))
 
 
@@ -264,7 +264,7 @@ def upstream_drops_in_a_frame(run: Run) -> None:
 
 @case
 def upstream_drops_in_its_second_frame_at_once(run: Run) -> None:
-    """What was whole before the upstream left reaches the client."""
+    """Check that complete frames reach the client after the upstream has left."""
 
     def after_the_101(connection: Connection) -> None:
         connection.send_raw(frame(TEXT, b"last words") + frame(BINARY, b"x" * 10, length=1000))

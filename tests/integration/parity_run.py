@@ -96,7 +96,7 @@ class Run:
     clients: list[Client] = field(default_factory=list)
 
     def client(self, name: str | None = None) -> Client:
-        """A new client of the listener."""
+        """Return a new client of the listener."""
         self.clients.append(self.listeners.client(name or self.name, timeout=RECEIVE_TIMEOUT))
         return self.clients[-1]
 
@@ -137,7 +137,7 @@ class Run:
                 self.observed["body"] = body.decode() if body.startswith(b"upstream:") else "the proxy's"
 
     def peer(self) -> Connection:
-        """The upstream's end of the session."""
+        """Return the upstream's end of the session."""
         return self.upstream.connection()
 
     def observe_request(self) -> None:

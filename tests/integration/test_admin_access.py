@@ -72,7 +72,7 @@ def scene(
 
 
 def refusals(scene: Scene) -> dict[str, tuple[AdminClient, dict[str, str], int]]:
-    """Clients that may not act, further fields of their requests, and the status that they get."""
+    """Yield clients that may not act, further fields of their requests, and the status that they get."""
     people = scene.people
     operator = replace(people, login=OPERATOR)
     own = f"{'https' if people.tls else 'http'}://127.0.0.1:{people.port}"
@@ -93,7 +93,7 @@ def refusals(scene: Scene) -> dict[str, tuple[AdminClient, dict[str, str], int]]
 
 
 def test_every_action_of_those_who_may_not_act_is_refused(scene: Scene) -> None:
-    """And nothing is done: the console stays, and the audit log has no action that has begun."""
+    """Refused actions have no effect: the console stays, and the audit log has no action that has begun."""
     assert sorted(BODIES) == sorted(operation.name for operation in ACTIONS)
     before = len(scene.audit())
     for who, (client, fields, status) in refusals(scene).items():

@@ -84,15 +84,9 @@ def proxy(upstream: EchoUpstream) -> Iterator[AdminProxy]:
         yield running
 
 
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Chromium]:
-    with Chromium() as running:
-        yield running
-
-
 @pytest.fixture
 def client(chromium: Chromium, tmp_path: Path) -> Iterator[Page]:
-    """A tab that opens consoles, from another site than the page."""
+    """Open a tab that shows consoles, from another site than the page."""
     (tmp_path / "index.html").write_text(CONSOLE)
     with pages(tmp_path) as port:
         page = chromium.open(f"http://127.0.0.1:{port}/")

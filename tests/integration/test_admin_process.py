@@ -42,7 +42,7 @@ def text(upstream: EchoUpstream) -> Text:
 
 
 def asked(crew: Crew, body: dict[str, str] = REASON) -> tuple[bool, list[str]]:
-    """The outcome of a reload that is asked for by the API."""
+    """Reload by the API, and return the outcome."""
     status, text = crew.ask("POST", RELOAD, body, 60)
     assert status == 200, text
     answer = json.loads(text)
@@ -51,7 +51,7 @@ def asked(crew: Crew, body: dict[str, str] = REASON) -> tuple[bool, list[str]]:
 
 @contextlib.contextmanager
 def arriving(port: int) -> Iterator[list[bool]]:
-    """A steady stream of new consoles, and whether each of them has been opened and echoes."""
+    """Open new consoles all the time; each of them has to open and to echo."""
     found: list[bool] = []
     ending = threading.Event()
 
@@ -71,7 +71,7 @@ def arriving(port: int) -> Iterator[list[bool]]:
 
 
 def test_its_death_costs_no_console_and_no_admission(text: Text) -> None:
-    """It is killed three times under running and arriving consoles, and is back each time."""
+    """The admin process is killed three times under open and new consoles, and restarted each time."""
     with Crew(text()) as crew:
         port = crew.ports["one"]
         clients = opened(port, 20)
@@ -118,8 +118,8 @@ def test_a_reload_is_answered_and_the_socket_stays(text: Text) -> None:
         crew.assert_clean()
 
 
-def test_a_reload_that_fails_tells_its_problems_and_changes_nothing(text: Text) -> None:
-    """Those of the file, and those that show only when the workers start."""
+def test_a_reload_that_fails_returns_its_problems_and_changes_nothing(text: Text) -> None:
+    """The outcome has the problems of the file, and those that appear only when the workers start."""
     with Crew(text()) as crew:
         before, workers = crew.admins(), crew.workers()
         crew.path.write_text(text(no_such_key="1"))
@@ -136,7 +136,10 @@ def test_a_reload_that_fails_tells_its_problems_and_changes_nothing(text: Text) 
 
 
 def test_two_reloads_at_once_have_their_own_outcomes(text: Text) -> None:
-    """The first one reads a good file; the second one, which waits for it, a bad one."""
+    """The first reload reads a valid file.
+
+    The second one, which waits for the first, reads an invalid one.
+    """
     with Crew(text()) as crew:
         outcomes: dict[str, tuple[bool, list[str]]] = {}
         threads = []
@@ -156,8 +159,8 @@ def test_two_reloads_at_once_have_their_own_outcomes(text: Text) -> None:
         crew.assert_clean()
 
 
-def test_a_drain_is_told_until_the_last_console_has_ended(text: Text) -> None:
-    """It serves while consoles are left, is alive and not ready, and ends with them."""
+def test_a_drain_is_shown_until_the_last_console_has_ended(text: Text) -> None:
+    """While consoles are left the admin process serves, is alive and not ready, and it ends with them."""
     with Crew(text(drain_timeout="60s")) as crew:
         clients = opened(crew.ports["one"], 4)
         (admin,) = crew.admins()
@@ -173,7 +176,7 @@ def test_a_drain_is_told_until_the_last_console_has_ended(text: Text) -> None:
 
 
 def test_without_its_master_it_ends(text: Text) -> None:
-    """Its addresses are free before it has ended, for a new master."""
+    """The addresses of the admin process are free before it has ended, for a new master."""
     probe = free_port()
     with Crew(text(f"[admin]\nprobe_listen = 127.0.0.1:{probe}\n")) as crew:
         (admin,) = crew.admins()
@@ -187,7 +190,7 @@ def test_without_its_master_it_ends(text: Text) -> None:
 
 
 def test_the_authenticators_of_admin_are_asked_in_it(text: Text) -> None:
-    """Who may see something needs a login on the address for people."""
+    """Viewers need a login on the address for people."""
     port = free_port()
     admin = (
         f"[admin]\nlisten = 127.0.0.1:{port}\nauthenticator = people\nviewers = alice\n"
@@ -201,7 +204,7 @@ def test_the_authenticators_of_admin_are_asked_in_it(text: Text) -> None:
 
 
 def logged_in(port: int, login: str | None) -> int:
-    """The status of a request to the address for people with this name and password."""
+    """Return the status of a request to the address for people with this name and password."""
     fields = {} if login is None else {"Authorization": f"Basic {b64encode(login.encode()).decode()}"}
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
     with contextlib.closing(connection):
@@ -219,7 +222,7 @@ def test_a_signal_to_everybody_ends_it_once(text: Text) -> None:
 
 
 def test_the_metrics_of_all_children_are_in_the_private_directory(text: Text) -> None:
-    """The folder is for the children only, and nobody else may read it."""
+    """Only the children use the folder, and no other user may read it."""
     with Crew(text()) as crew:
         (folder,) = crew.folder.glob("esxiproxy-*/metrics")
         for pid in (*crew.workers(), *crew.admins()):
@@ -262,7 +265,10 @@ def bound_in(crew: Crew) -> list[int]:
 
 
 def test_services_run_in_it_and_never_twice(text: Text) -> None:
-    """Also without [admin].  A reload moves them to the new process, and a failed one starts them again."""
+    """Services run in the admin process without [admin] as well.
+
+    A reload moves them to the new process, and a failed reload starts them again.
+    """
     with Serving(text("", services="bound")) as crew:
         (first,) = crew.admins()
         assert bound_in(crew) == [first] and not (crew.folder / "admin.sock").exists()

@@ -19,12 +19,12 @@ from tests.support.websocket_peers import Client
 
 KILLS = 3
 HELD = 60
-SOON = 5.0
-"""Seconds within which it is back; it takes less than 2 s where the cores have nothing else to do."""
+WITHIN, SOON = 2.0, 5.0
+"""Seconds within which it is back once at least, and as a rule: the cores may have other work."""
 
 
 def asked(people: AdminClient, path: str) -> Any:
-    """The value of an answer, None while there is none."""
+    """Return the value of an answer, None while there is none."""
     try:
         return people.get(path)
     except (OSError, http.client.HTTPException):
@@ -32,7 +32,7 @@ def asked(people: AdminClient, path: str) -> Any:
 
 
 def lasting(people: AdminClient, clients: list[Client]) -> dict[str, tuple[str, str, float]] | None:
-    """The consoles that stay: who they are, where and since when, by their ids."""
+    """Return the consoles that stay by their ids: their principal, their process and their beginning."""
     answer = asked(people, "/sessions?limit=500")
     ports = {f"127.0.0.1:{client.stream.getsockname()[1]}" for client in clients}
     if answer is None:
@@ -73,7 +73,7 @@ def test_its_death_costs_nothing_and_it_is_back_with_the_same_numbers(upstream: 
                 until(lambda count=count: arrivals.opened > count, "consoles open meanwhile")
         print(f"it is back after {', '.join(f'{each:.2f} s' for each in took)}")
         print(f"{arrivals.opened} consoles were opened meanwhile, refused: {arrivals.refused}")
-        assert statistics.median(took) < SOON, took
+        assert min(took) < WITHIN and statistics.median(took) < SOON, took
         assert arrivals.refused == [] and arrivals.opened > KILLS and all(map(echoes, clients))
         assert total(probe, "sessions_opened_total") == HELD + arrivals.opened
         until(

@@ -30,7 +30,7 @@ def workers(request: pytest.FixtureRequest) -> int:
 
 @pytest.fixture
 def text(upstream: EchoUpstream, workers: int) -> Text:
-    """The configuration with this section [admin]."""
+    """Return the configuration with this section [admin]."""
     rest = config.ini(
         config.listener(),
         config.upstream(upstream.port),
@@ -66,7 +66,7 @@ def refuses(port: int) -> bool:
 
 
 def serves(port: int) -> bool:
-    """Whether page, API and probes answer on a port."""
+    """Return whether page, API and probes answer on a port."""
     status, kind, page = get(port, "/")
     assert (status, kind.partition(";")[0]) == (200, "text/html") and "<script" in page
     status, kind, answer = get(port, "/api/v1/status")

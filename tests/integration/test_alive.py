@@ -1,4 +1,4 @@
-"""What one process shows of its life: that it is alone, its watchdog, and when its loop stood still."""
+"""The signs of life of a single process: no child, its watchdog, and its log of a blocked event loop."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ STALL = 0.4
 
 
 def test_one_worker_is_one_process(upstream: EchoUpstream) -> None:
-    """With `workers = 1` nothing is started beside it."""
+    """With `workers = 1` the proxy starts no other process."""
     with Proxy(config.ini(config.listener(), config.upstream(upstream.port), workers=1)) as proxy:
         clients = opened(proxy.ports["one"], 4)
         assert not [path for path in Path(f"/proc/{proxy.pid}/task").glob("*/children") if path.read_text()]
@@ -60,7 +60,7 @@ class Blocked(Offering):
 
 
 def test_a_loop_that_stood_still_is_in_the_log(upstream: EchoUpstream) -> None:
-    """With how long it did; no console gets a byte meanwhile."""
+    """The log has the duration of the block, and consoles get no bytes during it."""
     with Blocked(
         config.ini(config.listener(), config.upstream(upstream.port), workers=1, services="blocking")
     ) as proxy:

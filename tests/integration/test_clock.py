@@ -1,4 +1,4 @@
-"""Somebody sets the clock of the machine while consoles are open."""
+"""The clock of the machine is set while consoles are open."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class SteppedCrew(Stepped, Crew):
 
 @pytest.fixture(params=["one process", "workers"])
 def proxy(request: pytest.FixtureRequest) -> Iterator[Stepped]:
-    """One process, or a master with workers."""
+    """Run a proxy as one process, or as a master with workers."""
     several = request.param == "workers"
     with ScriptedUpstream(echo()) as upstream:
         text = config.ini(
@@ -77,7 +77,7 @@ def pinged(client: Client, count: int) -> None:
 
 
 def echoes(client: Client) -> bool:
-    """Whether a message comes back, with pings in front of it."""
+    """Return whether a message is echoed, and skip the pings in front of it."""
     client.send_frame(BINARY, b"still here")
     while (frame := client.recv_frame()).opcode == PING:
         client.send_frame(PONG, frame.payload)
@@ -85,7 +85,10 @@ def echoes(client: Client) -> bool:
 
 
 def test_pings_deadlines_and_leases_do_not_see_it(proxy: Stepped) -> None:
-    """A day back and a day forward, pings go on at their pace, and neither a deadline nor a lease is over."""
+    """The clock is set back and forward by a day.
+
+    Pings keep their interval, and no deadline or lease ends.
+    """
     for step in (-86400.0, 86400.0):
         with Client(proxy.ports["one"]) as client:
             client.open(f"/ticket/{TICKET}")

@@ -87,7 +87,7 @@ class FuzzingServer(Program):
 
 @pytest.fixture(scope="module", autouse=True)
 def suite() -> None:
-    """The ported suite and its environment, made at the first call; it needs lib2to3, which 3.13 has lost."""
+    """Port the suite at the first call, and return it; it needs lib2to3, which Python 3.13 does not have."""
     if (HOME / "ready").exists():
         return
     if sys.version_info >= (3, 13):
@@ -100,7 +100,7 @@ def suite() -> None:
 
 
 def verdicts(folder: Path) -> tuple[int, Counter[str], list[str]]:
-    """How many cases ran, the verdicts on behaviour and close, and the cases that went wrong."""
+    """Return the number of cases, the verdicts on behaviour and close, and the cases that failed."""
     (cases,) = json.loads((folder / "index.json").read_text()).values()
     counted: Counter[str] = Counter()
     wrong = []
@@ -123,7 +123,7 @@ def check(run: Callable[[Sequence[str]], Path]) -> None:
 
 @pytest.fixture
 def shown(tls: bool, upstream_certificate: Certificate) -> Certificate | None:
-    """The certificate of the upstream, if it has TLS."""
+    """Return the certificate of the upstream, if it has TLS."""
     return upstream_certificate if tls else None
 
 
@@ -135,7 +135,7 @@ def text(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Callable[[int], str]:
-    """The configuration in front of a port, with the workers and the transports of this way."""
+    """Return the configuration in front of a port, with the workers and the transports of this way."""
     workers, transports = way
     monkeypatch.setenv("ESXIPROXY_TRANSPORTS", transports)
     return lambda port: config.ini(

@@ -20,7 +20,7 @@ NOVNC = Path("/usr/share/novnc")
 def machines(
     authority: Authority, upstream_certificate: Certificate, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[dict[str, Qemu]]:
-    """Two virtual machines: one console in the clear, one behind TLS."""
+    """Run two simulated machines: one console without TLS and one with TLS."""
     folder = qemu_folder(tmp_path_factory.mktemp("qemu"), authority, upstream_certificate)
     with Qemu() as plain, Qemu(tls=folder) as secure:
         yield {"plain": plain, "secure": secure}
@@ -36,7 +36,7 @@ def three_listeners(
     upstream_certificate: Certificate,
     listener_certificate: Certificate,
 ) -> Iterator[Listeners]:
-    """The listeners in front of the machines; nginx's only show that the harness itself is right."""
+    """Run the listeners in front of the machines. Those of nginx show that the test itself is right."""
     plain, secure = machines["plain"].port, machines["secure"].port
     with dead_port() as nobody:
         upstreams = Upstreams(plain, secure, upstream_certificate, nobody)
@@ -46,7 +46,7 @@ def three_listeners(
 
 @pytest.fixture(scope="module")
 def novnc(listener_certificate: Certificate) -> Iterator[dict[str, str]]:
-    """Debian's noVNC over http and over https: its page speaks wss when it came over https."""
+    """Serve Debian's noVNC over HTTP and over HTTPS, whose page uses wss."""
     if not (NOVNC / "vnc_lite.html").exists():
         need("/usr/share/novnc/vnc_lite.html", "novnc")
     with pages(NOVNC) as plain, pages(NOVNC, listener_certificate.server_context()) as secure:
@@ -57,7 +57,7 @@ def novnc(listener_certificate: Certificate) -> Iterator[dict[str, str]]:
 
 
 def equals(page: Page, machine: Qemu, folder: Path) -> Image.Image:
-    """The picture in the browser, as soon as it is the machine's own to the last pixel."""
+    """Wait until the picture in the browser equals that of the machine in every pixel."""
     wanted = machine.screendump()
     seen: list[Image.Image] = []
 

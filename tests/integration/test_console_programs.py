@@ -42,7 +42,7 @@ def shows(picture: Image.Image, word: str) -> bool:
 
 
 def test_vncdotool_types_through_dewebsockify_and_a_listener_with_tls(demo: Demo, tmp_path: Path) -> None:
-    """A ticket in the URL; what was typed is in the picture."""
+    """A ticket in the URL opens the console, and typed text appears in the picture."""
     with urllib.request.urlopen(f"http://localhost:{demo.page}/ticket", b"", timeout=10) as answer:
         ticket = answer.read().decode()
     with Dewebsockify(f"wss://localhost:{demo.tls}/ticket/{ticket}") as bridge:
@@ -52,7 +52,7 @@ def test_vncdotool_types_through_dewebsockify_and_a_listener_with_tls(demo: Demo
 
 
 def test_tigervnc_shows_a_machine_that_is_opened_by_name(demo: Demo, tmp_path: Path) -> None:
-    """With the cookie of a login; another program types on the same machine."""
+    """The cookie of a login opens the console, while another program types on the same machine."""
     visitor = Visitor(demo.portal)
     visitor.log_in("demo", "demo")
     until(lambda: visitor.ask("GET", "/api/machines")["machines"], "the machines are there")

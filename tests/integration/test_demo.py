@@ -32,7 +32,7 @@ Box = tuple[float, float, float, float]
 
 
 def debian() -> Path:
-    """noVNC as Debian has it."""
+    """Return noVNC as Debian packages it."""
     folder = Path("/usr/share/novnc")
     if not (folder / "core" / "rfb.js").exists():
         need("/usr/share/novnc/core/rfb.js", "novnc")
@@ -40,7 +40,7 @@ def debian() -> Path:
 
 
 def npm() -> Path:
-    """noVNC as the npm registry has it, fetched once, where `make run` would look for it."""
+    """Fetch noVNC from the npm registry once, to the place where `make run` looks for it."""
     home = ROOT / ".cache" / "novnc"
     folder = home / "node_modules" / "@novnc" / "novnc"
     if not (folder / "core" / "rfb.js").exists():
@@ -59,7 +59,7 @@ def demo(request: pytest.FixtureRequest, chromium: Chromium) -> Iterator[Demo]:
 
 @pytest.fixture
 def page(demo: Demo, chromium: Chromium) -> Iterator[Page]:
-    """The page, its three consoles open."""
+    """Open the page, and wait for its three consoles."""
     page = chromium.open("about:blank")
     page.call("Emulation.setDeviceMetricsOverride", width=1280, height=720, deviceScaleFactor=1, mobile=False)
     page.call("Page.navigate", url=f"http://localhost:{demo.page}/")
@@ -74,20 +74,20 @@ def page(demo: Demo, chromium: Chromium) -> Iterator[Page]:
 
 
 def states(page: Page) -> list[str]:
-    """What the page says of each console."""
+    """Return the state that the page shows for each console."""
     said: list[str] = page.evaluate("[...document.querySelectorAll('.state')].map(e => e.textContent)")
     return said
 
 
 def shot(page: Page) -> Image.Image:
-    """What is to be seen in the window."""
+    """Return a screenshot of the window."""
     taken = page.call("Page.captureScreenshot", format="png")
     with Image.open(io.BytesIO(base64.b64decode(taken["data"]))) as picture:
         return picture.convert("RGB")
 
 
 def boxes(page: Page) -> list[Box]:
-    """Left, top, width and height of each console's picture in the window."""
+    """Return left, top, width and height of each console's picture in the window."""
     found: list[Box] = page.evaluate(
         "[...document.querySelectorAll('.screen canvas')].map(c => c.getBoundingClientRect())"
         ".map(b => [b.x, b.y, b.width, b.height])"
@@ -96,7 +96,7 @@ def boxes(page: Page) -> list[Box]:
 
 
 def painted(page: Page, part: Box) -> list[Image.Image]:
-    """This part of each console's screen as the browser paints it."""
+    """Return this part of each console's screen as the browser paints it."""
     window = shot(page)
     pictures = []
     for left, top, width, height in boxes(page):
@@ -108,7 +108,7 @@ def painted(page: Page, part: Box) -> list[Image.Image]:
 
 
 def pixels(page: Page) -> list[Image.Image]:
-    """Each console's picture as noVNC has it, before it is scaled to the window."""
+    """Return each console's picture as noVNC has it, before it is scaled to the window."""
     urls = page.evaluate(
         "[...document.querySelectorAll('.screen canvas')].map(c => c.toDataURL('image/png'))"
     )
@@ -120,24 +120,24 @@ def pixels(page: Page) -> list[Image.Image]:
 
 
 def drawn(picture: Image.Image) -> bool:
-    """Whether there is more than one colour in it."""
+    """Return whether a picture has more than one colour."""
     return len(picture.getcolors(1 << 16) or []) > 1
 
 
 def differ(before: list[Image.Image], after: list[Image.Image]) -> bool:
-    """Whether each picture has changed."""
+    """Return whether each picture has changed."""
     pairs = zip(before, after, strict=True)
     return all(ImageChops.difference(one, other).getbbox() is not None for one, other in pairs)
 
 
 def equal(wanted: list[Image.Image], seen: list[Image.Image]) -> bool:
-    """Whether each picture is as it should be, to the last pixel."""
+    """Return whether each picture equals the expected one in every pixel."""
     pairs = zip(wanted, seen, strict=True)
     return all(ImageChops.difference(one, other).getbbox() is None for one, other in pairs)
 
 
 def written(word: str) -> Image.Image:
-    """The machine's screen with this word on it."""
+    """Return the screen of a machine with this word on it."""
     screen = Screen()
     for letter in word:
         screen.key(ord(letter))
@@ -146,21 +146,21 @@ def written(word: str) -> Image.Image:
 
 
 def cut(picture: Image.Image, part: Box) -> Image.Image:
-    """This part of a whole screen."""
+    """Return this part of a whole screen."""
     return picture.crop(
         tuple(round(side * (picture.width, picture.height)[place % 2]) for place, side in enumerate(part))
     )
 
 
 def test_each_console_shows_a_moving_clock(page: Page) -> None:
-    """All three pictures go on by themselves."""
+    """All three pictures change without input."""
     before = painted(page, CLOCK)
     assert len(before) == 3
     until(lambda: differ(before, painted(page, CLOCK)), "three clocks have moved", 10)
 
 
 def test_a_typed_word_appears_in_every_console(page: Page) -> None:
-    """They are consoles of one machine: what is typed into the first one is to be read in all of them."""
+    """The consoles show one machine, so text that is typed into the first one appears in all of them."""
     before = painted(page, TEXT)
     for letter in WORD:
         page.press(letter)
@@ -179,7 +179,7 @@ def test_a_click_marks_the_same_place_in_every_console(page: Page) -> None:
 
 
 def test_the_portal_of_the_page_has_the_machines_of_the_vcenter(demo: Demo) -> None:
-    """With the user and the password that the page says: a list of machines, and a console by name."""
+    """The user and the password on the page give a list of machines, and a console by name."""
     with urllib.request.urlopen(f"http://localhost:{demo.page}/", timeout=10) as answer:
         text = answer.read().decode()
     assert f'href="http://localhost:{demo.portal}"' in text
@@ -197,7 +197,7 @@ def test_the_portal_of_the_page_has_the_machines_of_the_vcenter(demo: Demo) -> N
 
 
 def test_a_ticket_of_the_vcenter_names_the_proxy(demo: Demo) -> None:
-    """As pyVmomi asks for it through the proxy; its console opens there."""
+    """pyVmomi asks for the ticket through the proxy, and its console opens there."""
     connect, vim = pytest.importorskip("pyVim.connect"), pytest.importorskip("pyVmomi").vim
     context = ssl.create_default_context(cafile=str(demo.folder / "var/demo/listener.crt"))
     login = {"user": "administrator@vsphere.local", "pwd": "simulated", "sslContext": context}
@@ -213,15 +213,47 @@ def test_a_ticket_of_the_vcenter_names_the_proxy(demo: Demo) -> None:
         assert console.start_rfb()[2] == "mail"
 
 
+def test_the_html_console_of_the_vcenter_passes_the_proxy(demo: Demo, chromium: Chromium) -> None:
+    """Its pages get their own name in Host and Origin, and the log has none of its tickets."""
+    site = f"https://localhost:{demo.vcenter}/ui"
+    page = chromium.open(f"{site}/")
+    until(lambda: "Login first" in (page.evaluate("document.body?.innerText") or ""), "a login is needed")
+    page.call("Page.navigate", url=f"{site}/login")
+    until(lambda: page.evaluate("document.forms.length") == 1, "the form is there")
+    login = {"user": "administrator@vsphere.local", "password": "simulated"}
+    for name, value in login.items():
+        page.evaluate(f"document.forms[0].{name}.value = {value!r}")
+    page.evaluate("document.forms[0].submit()")
+    href = until(
+        lambda: page.evaluate("[...document.links].find(each => each.text === 'web-02')?.href"), "the list"
+    )
+    assert f"{site}/webconsole.html?" in href
+    page.call("Page.navigate", url=href)
+    until(lambda: page.evaluate("document.title") == "web-02", "the console is open")
+    for letter in WORD:
+        page.press(letter)
+    wanted = [cut(written(WORD), TEXT)]
+
+    def typed() -> bool:
+        url = page.evaluate("document.querySelector('canvas').toDataURL('image/png')")
+        with Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2]))) as picture:
+            return equal(wanted, [cut(picture.convert("RGB"), TEXT)])
+
+    until(typed, "what was typed is in the picture")
+    page.close()
+    until(lambda: "/ui/webconsole/authd?mksTicket=***" in demo.log(), "the console has its line")
+    assert "sessionTicket=***" in demo.log() and "cst-" not in demo.log()
+
+
 def marked(picture: Image.Image) -> bool:
-    """Whether the mark is where it was put, give or take the rounding of the scale."""
+    """Return whether the mark is at its place, within the rounding of the scale."""
     x, y = round(picture.width * 0.9), round(picture.height * 0.35)
     colours = picture.crop((x - 2, y - 2, x + 3, y + 3)).getcolors() or []
     return any(colour == PALETTE[MARK] and count >= 5 for count, colour in colours)
 
 
 def test_without_a_viewer_the_page_names_the_package(tmp_path: Path) -> None:
-    """The demo starts all the same."""
+    """The demo starts without noVNC as well."""
     with (
         Demo(tmp_path) as running,
         urllib.request.urlopen(f"http://127.0.0.1:{running.page}/", timeout=10) as answer,

@@ -1,4 +1,4 @@
-"""The real process with few descriptors: whoever is in goes on, the others wait or are told, all recovers."""
+"""A process with few descriptors keeps its consoles, delays or refuses new ones, and recovers."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ FULL = 3.0
 
 @dataclass
 class CrowdedScene(ProxyScene):
-    """A proxy with few descriptors, and clients that are let go of at the end."""
+    """A proxy with few descriptors, and clients that the test closes at its end."""
 
     clients: list[Client] = field(default_factory=list)
     crowd: list[socket.socket] = field(default_factory=list)
 
     def try_console(self, name: str = "one", timeout: float = 10.0) -> Client | None:
-        """An open console; None when it was refused as it should be."""
+        """Return an open console, or None if it was refused with 503."""
         client = self.client(name, timeout)
         head = client.ask(TARGET, ["binary"])
         if head.status == 101:
@@ -51,13 +51,13 @@ class CrowdedScene(ProxyScene):
         return None
 
     def fill(self, name: str = "one") -> int:
-        """Open consoles until one is refused; how many there are."""
+        """Open consoles until one is refused, and return their number."""
         while self.try_console(name) is not None:
             assert len(self.clients) < LIMIT
         return len(self.clients)
 
-    def besiege(self) -> None:
-        """Connections that say nothing, more and more of them until the proxy takes no more."""
+    def connect_until_paused(self) -> None:
+        """Open silent connections until the proxy accepts no more."""
         said = self.complaints()
 
         def more() -> bool:
@@ -73,7 +73,7 @@ class CrowdedScene(ProxyScene):
         until(more, "it logs that accepting is paused", 30)
 
     def leave(self) -> None:
-        """Everybody goes, some of them without a word."""
+        """Close all connections, some of them without a Close frame."""
         for number, client in enumerate(self.clients):
             client.close() if number % 2 else client.reset()
         for line in self.crowd:
@@ -82,16 +82,16 @@ class CrowdedScene(ProxyScene):
         self.crowd.clear()
 
     def complaints(self) -> int:
-        """How often it logged that accepting is paused."""
+        """Return how often the proxy logged that accepting is paused."""
         return self.proxy.log().count("accepting connections is paused")
 
     def records(self) -> list[dict[str, object]]:
-        """The access log."""
+        """Return the records in the access log."""
         path = self.proxy.folder / "access.log"
         return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
     def refused(self, count: int) -> list[dict[str, object]]:
-        """The lines of at least so many refusals; the access log is written a little later."""
+        """Wait for the access-log lines of at least so many refusals, and return them."""
 
         def lines() -> list[dict[str, object]] | None:
             found = [record for record in self.records() if record["status"] != 101]
@@ -100,7 +100,7 @@ class CrowdedScene(ProxyScene):
         return until(lines, f"{count} lines of refusals")
 
     def recovered(self) -> None:
-        """Everything was given back, and a console opens again."""
+        """Check that all descriptors are free again, and that a console opens."""
         self.await_idle(20)
         client = until(self.try_console, "a console opens again")
         echoes(client)
@@ -109,7 +109,7 @@ class CrowdedScene(ProxyScene):
 
 
 def echoes(client: Client) -> None:
-    """A word goes to the upstream and back."""
+    """Send a word to the upstream, and check its echo."""
     client.send_frame(BINARY, b"still here")
     assert client.recv_frame().payload == b"still here"
 
@@ -158,10 +158,10 @@ def test_a_console_too_many_is_refused_and_those_that_run_go_on(name: str, scene
 
 
 def test_without_descriptors_sessions_are_kept_and_new_connections_wait(scene: CrowdedScene) -> None:
-    """It does not spin, it says little, and whoever waited in the queue is served when others leave."""
+    """The proxy does not spin and logs little. Clients in the accept queue are served when others leave."""
     for _ in range(10):
         assert scene.try_console()
-    scene.besiege()
+    scene.connect_until_paused()
     lines, before = len(scene.proxy.log().splitlines()), scene.proxy.processor_time()
     began = time.monotonic()
     waiting = socket.create_connection(("127.0.0.1", scene.proxy.ports["three"]), 10)
@@ -183,8 +183,8 @@ def test_without_descriptors_sessions_are_kept_and_new_connections_wait(scene: C
 
 
 def test_a_connection_in_the_accept_queue_is_served_later(scene: CrowdedScene) -> None:
-    """With its console, or with the refusal if the others' descriptors are not all closed yet."""
-    scene.besiege()
+    """The client gets its console, or a refusal if the others' descriptors are not all closed yet."""
+    scene.connect_until_paused()
     with socket.create_connection(("127.0.0.1", scene.proxy.ports["one"]), 10) as waiting:
         waiting.sendall(head_bytes(f"GET {TARGET} HTTP/1.1", handshake_fields(["binary"])))
         scene.leave()
@@ -223,11 +223,11 @@ def test_in_a_rush_each_admitted_session_is_dialled(name: str, scene: CrowdedSce
     scene.recovered()
 
 
-def test_again_and_again(scene: CrowdedScene) -> None:
-    """Nothing is lost from one siege to the next."""
-    rounds: list[Callable[[], object]] = [scene.fill, scene.besiege, scene.fill]
-    for siege in rounds:
-        siege()
+def test_repeated_overload_leaks_nothing(scene: CrowdedScene) -> None:
+    """Repeated overload leaks nothing."""
+    rounds: list[Callable[[], object]] = [scene.fill, scene.connect_until_paused, scene.fill]
+    for overload in rounds:
+        overload()
         scene.leave()
         scene.recovered()
     assert scene.is_idle()

@@ -26,7 +26,7 @@ each_listener = pytest.mark.parametrize("listener", ["plain", "tls"])
 
 
 def large(connection: Connection) -> None:
-    """A host that sends more than its client reads."""
+    """Send more than the client reads."""
     connection.read_request()
     connection.send_raw(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % SIZE)
     connection.stream.sendall(bytes(SIZE))
@@ -53,7 +53,7 @@ def proxy(transports: str, host: ScriptedUpstream, listener_certificate: Certifi
 
 @pytest.fixture
 def clients(proxy: Proxy) -> Iterator[list[Client]]:
-    """A client of each listener."""
+    """Open a client of each listener."""
     with (
         Client(proxy.ports["plain"], timeout=60) as plain,
         Client(proxy.ports["tls"], tls=True, timeout=60) as secure,
@@ -95,7 +95,7 @@ def test_clients_that_read_on_get_all_of_their_answers(
 
 @each_listener
 def test_a_second_sigterm_aborts(listener: str, proxy: Proxy, host: ScriptedUpstream) -> None:
-    """One client reads nothing of what is left of its answer, another one nothing while it comes."""
+    """One client does not read the rest of its answer, and another one stops reading while it is sent."""
     sent = 3_000_000
 
     def answers(connection: Connection) -> None:

@@ -90,7 +90,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def crew(upstream: EchoUpstream, folder: Path) -> Iterator[Crew]:
-    """Workers that each test leaves without a drain."""
+    """Run workers for all tests, and check their log at the end."""
     with Crew(text(folder, upstream.port)) as crew:
         yield crew
         assert not re.search("Unhandled|Traceback", crew.log()), crew.log()

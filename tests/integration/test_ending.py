@@ -53,21 +53,21 @@ class Ending(Crew):
         return super().is_ready() if self._workers > 1 else super(Crew, self).is_ready()
 
     def ended(self, seconds: float) -> None:
-        """It has, within this time, as it should."""
+        """Check that the proxy has ended within this time with the right status."""
         assert self._process is not None and self._process.wait(seconds) == 0
         assert "Server Shut Down" in self.log() and not self.pidfile.exists()
         self.assert_clean()
 
 
 class Hanging(Ending):
-    """One whose name server never answers."""
+    """A proxy whose name server never answers."""
 
     def __init__(self, workers: int, drain: str) -> None:
         super().__init__(workers, drain)
         (self.folder / "sitecustomize.py").write_text(HANGS)
 
     def asked(self) -> list[Client]:
-        """Clients whose upstream is being looked up."""
+        """Open clients whose upstream is being looked up."""
         clients = [Client(self.ports["one"]) for _ in range(25)]
         for client in clients:
             client.send_request(LINE, handshake_fields(["binary"]))
@@ -77,7 +77,7 @@ class Hanging(Ending):
 
 @each_number_of_workers
 def test_a_drain_waits_for_no_name(workers: int) -> None:
-    """Its time is what the configuration says, although names are being looked up, or wait for that."""
+    """The drain takes the configured time, although name look-ups run or wait for a thread."""
     with Hanging(workers, "1s") as crew:
         clients = crew.asked()
         os.kill(crew.pid, signal.SIGTERM)
@@ -101,7 +101,7 @@ class Stuck(Service):
     """A plugin that never stops."""
 
     def __init__(self, _config: object, _reactor: object) -> None:
-        """It needs nothing."""
+        """Take no arguments, as a service of the configuration is made."""
 
     def stopService(self) -> Deferred[None]:
         super().stopService()
@@ -109,7 +109,7 @@ class Stuck(Service):
 
 
 def test_a_plugin_that_never_stops_does_not_keep_the_process() -> None:
-    """It gets the time of the drain and a little more; the log has its name."""
+    """The process waits for the drain and a little longer, and the log has the name of the plugin."""
     crew = Ending(1, "100ms", "services = stuck")
     offer(crew.folder, {"esxiproxy.services": {"stuck": f"{__name__}:Stuck"}})
     with crew:

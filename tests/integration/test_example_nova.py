@@ -42,7 +42,7 @@ class Service(Program):
 
 @pytest.fixture
 def nova() -> Iterator[tuple[int, dict[str, object]]]:
-    """A server that answers as Nova does, with the consoles that the test puts in."""
+    """Run a server that answers as Nova does, with the consoles that the test adds."""
     consoles: dict[str, object] = {}
 
     class Handler(BaseHTTPRequestHandler):

@@ -29,14 +29,14 @@ def opens(proxy: Proxy) -> float:
 
 
 def busy(connection: Connection) -> None:
-    """An upstream that refuses every handshake."""
+    """Run an upstream that refuses every handshake."""
     connection.recv_until(b"\r\n\r\n")
     connection.send_raw(b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
     connection.close()
 
 
 def test_every_console_opens_though_two_of_three_addresses_are_dead() -> None:
-    """One refuses, one is a black hole: without checks within 3 s, and at once when the checks know it."""
+    """One address refuses and one does not answer. Consoles open within 3 s, and at once after the checks."""
     with ScriptedUpstream(echo()) as alive, dead_port() as refused, black_hole() as hole:
         url = f"ws://127.0.0.1:{hole}, ws://127.0.0.1:{refused}, ws://127.0.0.1:{alive.port}"
         unchecked = config.upstream(url, health_check="off")

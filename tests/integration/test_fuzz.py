@@ -1,6 +1,6 @@
-"""Random frames, chunks, pauses and ends through the real process: what goes in comes out, nothing stays.
+"""Random frames, chunks, pauses and ends pass the real process, and nothing is left of them.
 
-`ESXIPROXY_LONG=1` takes 40 seeds in each mode in the stead of 4.  A seed is in the name of its test.
+The name of a test has its seed. `ESXIPROXY_LONG=1` runs 40 seeds in each mode instead of 4.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class FuzzScene(ProxyScene):
     upstreams: dict[str, tuple[socket.socket, ssl.SSLContext | None]] = field(default_factory=dict)
 
     def session(self, name: str, rng: random.Random, budget: int = BUDGET) -> tuple[Party, Party]:
-        """Both ends of a new session."""
+        """Return both ends of a new session."""
         listening, context = self.upstreams[name]
         return opened(rng, self.proxy.ports[name], name == "three", listening, context, TARGET, budget)
 
@@ -81,7 +81,7 @@ def scene(
 
 
 def seeded(name: str, seed: int, part: str) -> random.Random:
-    """The one source of chance of a test; its seed is shown when the test fails."""
+    """Yield the one random generator of a test; its seed is shown when the test fails."""
     text = f"{part} {name} {seed}"
     print(f"random.Random({text!r})")
     return random.Random(text)
@@ -91,7 +91,7 @@ def seeded(name: str, seed: int, part: str) -> random.Random:
 
 
 def bad_frame(rng: random.Random, first: Party) -> tuple[bytes, int]:
-    """What breaks the protocol if this end sends it next, and the close code for it."""
+    """Return bytes that violate the protocol if this end sends them next, and the close code for them."""
     masks = first.masks
     mask = rng.randbytes(4) if masks else False
     wrong = False if masks else rng.randbytes(4)
@@ -120,19 +120,19 @@ def bad_frame(rng: random.Random, first: Party) -> tuple[bytes, int]:
 
 
 def part_of_a_frame(rng: random.Random, masks: bool) -> bytes:
-    """A whole header, and less payload than it announces."""
+    """Return a complete header with less payload than it announces."""
     size = rng.choice((2, 125, 126, 65535, 65536, 1 << 40))
     octets = frame(BINARY, mask=rng.randbytes(4) if masks else False, length=size)
     return octets + NOISE[: rng.randrange(min(size, 5000))]
 
 
 def a_close(rng: random.Random) -> tuple[int, bytes]:
-    """A code that may be sent, and a reason of at most 123 bytes."""
+    """Return a code that may be sent, and a reason of at most 123 bytes."""
     return rng.choice((1000, 1001, 1008, 1011, 3000, 4999)), b"r" * rng.choice((0, 1, 50, 123))
 
 
 def closes(rng: random.Random, first: Party, other: Party) -> None:
-    """A Close goes through with code and reason, and the answer comes back."""
+    """Check that a Close passes with code and reason, and that the answer is returned."""
     close = a_close(rng)
     first.close(*close)
     run([first, other], lambda: bool(first.closed and other.closed), "both have a Close", PATIENCE)
@@ -140,14 +140,14 @@ def closes(rng: random.Random, first: Party, other: Party) -> None:
 
 
 def resets(rng: random.Random, first: Party, other: Party) -> None:
-    """The other end is told with a Close."""
+    """Reset one end, and check that the other end gets a Close."""
     first.reset()
     run([other], lambda: other.closed is not None, "the other end has its Close", PATIENCE)
     assert other.closed is not None and other.closed[0] == _told(first)
 
 
 def drops_mid_frame(rng: random.Random, first: Party, other: Party) -> None:
-    """The other end gets the part that was sent, and no Close in the middle of it."""
+    """Drop one end within a frame; the other end gets the part that was sent, and no Close in it."""
     octets = part_of_a_frame(rng, first.masks)
     first.sent += octets
     first.send(octets)
@@ -158,7 +158,7 @@ def drops_mid_frame(rng: random.Random, first: Party, other: Party) -> None:
 
 
 def sends_a_bad_frame(rng: random.Random, first: Party, other: Party) -> None:
-    """The offender gets the code for what it did, the other end learns that it is gone."""
+    """Violate the protocol; the offender gets the close code, and the other end learns of the end."""
     octets, code = bad_frame(rng, first)
     first.send(octets)
     run([first, other], lambda: bool(first.closed and other.closed), f"a Close: {octets[:20]!r}", PATIENCE)
@@ -167,7 +167,7 @@ def sends_a_bad_frame(rng: random.Random, first: Party, other: Party) -> None:
 
 
 def _told(first: Party) -> int:
-    """What the other end is told when this one is gone."""
+    """Check the Close that an end gets when the other end is lost."""
     return 1001 if first.name == "client" else 1011
 
 
@@ -180,7 +180,7 @@ ENDS: list[tuple[End, str]] = [
 
 
 def ending(name: str, seed: int) -> tuple[End, str]:
-    """Which end a seed has: they take turns, so that few seeds have them all."""
+    """Return the ending of a seed; endings alternate, so that a few seeds cover all of them."""
     return ENDS[(seed * len(KINDS) + list(KINDS).index(name)) % len(ENDS)]
 
 
@@ -201,7 +201,7 @@ def test_random_frames_pass_unchanged(name: str, seed: int, scene: FuzzScene) ->
         print(f"the end: {side} {end.__name__}", *parties, sep="\n")
         before = [party.pongs for party in parties]
         for party in parties:
-            party.hurry()
+            party.skip_pauses()
             party.ping(QUIET)
         run(parties, lambda: client.is_done() and upstream.is_done(), "the last pongs", PATIENCE)
         assert [party.pongs for party in parties] == [count + QUIET for count in before]
@@ -242,7 +242,7 @@ def test_nothing_stays_of_a_session_that_ends_in_full_flow(name: str, seed: int,
         first, other = parties if side == "client" else parties[::-1]
         for party in parties:
             party.may_end = True
-            party.hurry()
+            party.skip_pauses()
         in_the_middle(end, rng, first)
         other.dead = rng.random() < 0.3
         first.dead = rng.random() < 0.3 and first.is_written()

@@ -1,4 +1,4 @@
-"""What a session leaves to the garbage collector, which stops every console while it looks."""
+"""The garbage that a session leaves to the collector, which stops every console while it runs."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ MOST = 1
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_an_ended_session_is_gone_by_itself(
+def test_an_ended_session_is_freed_without_the_garbage_collector(
     name: str, upstream_certificate: Certificate, listener_certificate: Certificate
 ) -> None:
-    """Whether the client closes or resets: next to nothing of it waits to be collected."""
+    """Sessions that clients close or reset leave almost nothing to the garbage collector."""
     context = upstream_certificate.server_context()
     with (
         ScriptedUpstream(echo("binary")) as plain,

@@ -20,7 +20,7 @@ from pyVmomi import vim, vmodl
 
 
 def log_in(simulator: Govmomi) -> Any:
-    """A session of pyVmomi."""
+    """Return a session of pyVmomi."""
     return SmartConnect(
         host="127.0.0.1", port=simulator.port, user=USER, pwd=PASSWORD, disableSslCertValidation=True
     )

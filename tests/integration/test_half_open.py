@@ -75,7 +75,7 @@ class ProxyInside(Proxy):
 
 @dataclass
 class CutLinks:
-    """The proxy, its hosts and whoever comes, each on a link of its own."""
+    """The proxy, its hosts and its clients, each on a link of its own."""
 
     network: Network
     proxy: ProxyInside
@@ -89,9 +89,9 @@ class CutLinks:
     def open(
         self, profile: str, tls: bool, then: Callable[[Connection], None], room: int = 0
     ) -> tuple[Client, Connection]:
-        """Both ends of a new console; the upstream's is driven by this script.
+        """Return both ends of a new console; this script drives the upstream.
 
-        The client's kernel takes only so many bytes that are not read.
+        The client's kernel buffers only so many bytes that are not read.
         """
         upstream = self.upstreams[tls]
         upstream.script = opened(then)
@@ -106,20 +106,20 @@ class CutLinks:
         return client, upstream.connection(number)
 
     def at_hosts(self) -> int:
-        """The connections that the hosts have, as they count them."""
+        """Return the number of connections that the hosts have."""
         return sum(self.network.hosts.connections(upstream.port) for upstream in self.upstreams.values())
 
     def at_proxy(self, profile: str = "") -> int:
-        """The connections that the proxy has with its clients, or with those of one profile."""
+        """Return the number of the proxy's client connections, of all profiles or of one."""
         names = (profile, f"{profile}-tls") if profile else self.proxy.ports
         return sum(self.network.proxy.connections(self.proxy.ports[name]) for name in names)
 
     def is_free(self, within: float) -> None:
-        """Nobody is connected any more, in this time and a margin."""
+        """Check that no connection is left after this time and a margin."""
         until(lambda: self.at_hosts() == self.at_proxy() == 0, f"all is over ({within:g} s)", within + MARGIN)
 
     def lines(self, count: int) -> list[str]:
-        """Those that the log has of the sessions of this test."""
+        """Return the log lines about the sessions of this test."""
 
         def found() -> list[str] | None:
             lines = re.findall(r".*ended by .*", self.proxy.log()[self.read :])
@@ -128,11 +128,11 @@ class CutLinks:
         return until(found, f"{count} records")
 
     def records(self, count: int) -> list[str]:
-        """How the sessions of this test ended, as the log tells it."""
+        """Return how the sessions of this test ended, from the log."""
         return [line.partition("ended by ")[2] for line in self.lines(count)]
 
     def end(self) -> None:
-        """Everybody leaves."""
+        """Close all connections."""
         self.over.set()
         for client in self.clients:  # who still waits on a closed descriptor would speak on the next one's
             with contextlib.suppress(OSError):
@@ -221,7 +221,7 @@ def test_a_cut_off_client_with_much_data_in_flight_is_detected(scene: CutLinks) 
 
 
 def test_a_cut_off_client_that_read_nothing_is_detected(scene: CutLinks) -> None:
-    """Its window is closed, and what waits fits into the kernel's buffer: TCP asks it, and has no answer."""
+    """The window is closed, and the data fits into the kernel's buffer, so TCP probes get no answer."""
     for profile in ("patient", "patient-lan"):
         for tls in KINDS:
             _, connection = scene.open(profile, tls, tells(SMALL), room=4096)
@@ -272,7 +272,7 @@ def test_a_cut_off_host_with_much_data_in_flight_is_detected(scene: CutLinks) ->
 
 
 def test_a_cut_off_host_with_little_data_in_flight_is_detected(scene: CutLinks) -> None:
-    """One key, which the kernel keeps for it: TCP has no answer."""
+    """The kernel keeps one key press for the host, and TCP gets no answer."""
     clients = [scene.open("patient-lan", tls, serve)[0] for tls in KINDS]
     with scene.network.cut(scene.network.hosts):
         for client in clients:

@@ -1,4 +1,4 @@
-"""The disk under both logs hangs: consoles open, carry and close, and the lines come when it goes on."""
+"""The disk of both logs hangs: consoles open, relay and close, and the lines follow when it continues."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Hanging(Service):
 
 
 class Logged(Offering):
-    """Its own log goes to a file as well."""
+    """A proxy whose own log is written to a file."""
 
     plugins = {"esxiproxy.services": {"hanging": "tests.integration.test_hanging_disk:Hanging"}}
 
@@ -55,14 +55,14 @@ class Logged(Offering):
         return [*command[:at], f"--logfile={self.folder}/own.log", *command[at:], config, path]
 
     def log(self) -> str:
-        """What it has written, the files before a rotation first."""
+        """Return all log lines, the files before a rotation first."""
         files = sorted(self.folder.glob("own.log*"), reverse=True)
         return super().log() + "".join(file.read_text(errors="replace") for file in files)
 
 
 @pytest.fixture
 def proxy() -> Iterator[Logged]:
-    """A proxy that has started on a disk that works."""
+    """Start a proxy on a disk that works."""
     with ScriptedUpstream(echo()) as upstream:
         text = config.ini(
             config.listener(), config.upstream(upstream.port), services="hanging", access_log="access.log"
@@ -83,7 +83,7 @@ def carries(proxy: Logged, count: int) -> None:
 
 
 def access_lines(folder: Path) -> list[int]:
-    """The status of each line in the access log and the one before it."""
+    """Return the statuses in the access log, of the file before the rotation first."""
     texts = [path.read_text() for path in sorted(folder.glob("access.log*"), reverse=True)]
     return [json.loads(line)["status"] for line in "".join(texts).splitlines()]
 
@@ -107,7 +107,7 @@ def test_a_disk_that_hangs_keeps_no_console_waiting(proxy: Logged) -> None:
 
 
 def test_the_end_does_not_wait_for_a_disk_that_hangs(proxy: Logged) -> None:
-    """What cannot be written within its time is given up."""
+    """Lines that cannot be written within their time are dropped."""
     carries(proxy, 1)
     (proxy.folder / HANGS).touch()
     carries(proxy, 3)

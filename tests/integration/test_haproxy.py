@@ -1,6 +1,6 @@
-"""One of two proxies behind HAProxy is drained and replaced while consoles run, as the documentation says.
+"""One of two proxies behind HAProxy is drained and replaced while consoles run, as documented.
 
-`ESXIPROXY_LONG=1` makes it 200 consoles and two workers in the stead of 20 and one process.
+`ESXIPROXY_LONG=1` runs 200 consoles and two workers instead of 20 and one process.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def places(shown_by: Crew) -> Places:
 
 
 def is_admitted(port: int) -> bool:
-    """Whether a console can be opened; it is ended at once."""
+    """Return whether a console can be opened, and end it at once."""
     with Client(port) as client:
         return client.ask(TARGET, ["binary"]).status == 101
 

@@ -15,7 +15,7 @@ from tests.support.programs import Proxy, accepts, until
 
 
 def text(upstream: EchoUpstream, workers: int, log: Path) -> str:
-    """A listener with a health check, and one without."""
+    """Return a listener with a health check, and one without."""
     return config.ini(
         config.listener("public", health="/readyz"),
         config.listener("inner"),
@@ -27,7 +27,7 @@ def text(upstream: EchoUpstream, workers: int, log: Path) -> str:
 
 
 def asked(port: int, request: bytes) -> bytes:
-    """The whole answer to a request, on a connection of its own."""
+    """Return the complete answer to a request on a new connection."""
     with socket.create_connection(("127.0.0.1", port), timeout=10) as sock:
         sock.sendall(request)
         answer = b""

@@ -1,7 +1,6 @@
-"""Clients and upstreams that are up to no good: each has its end in time, and the proxy keeps nothing of it.
+"""Hostile clients and upstreams: each is ended in time, and the proxy keeps nothing of it.
 
-Every case is played until it leaves the memory as it was: the allocator may have to find its place first, but
-what leaks would take more every time.
+Each case is repeated until the memory is stable, because a leak would take more each time.
 """
 
 from __future__ import annotations
@@ -41,14 +40,14 @@ both_kinds = pytest.mark.parametrize("name", ["plain", "tls"])
 
 
 class HostilePeers(ProxyScene):
-    """The proxy, with hosts behind its listeners; the one behind `good` echoes."""
+    """A proxy with hosts behind its listeners. The host behind `good` echoes."""
 
     def is_free(self, within: float) -> None:
-        """Nobody is connected any more, in this time and a margin."""
+        """Check that no connection is left after this time and a margin."""
         self.await_idle(within + MARGIN)
 
     def again(self, play: Callable[[], None], *ended: str) -> None:
-        """Play it until it takes no memory; the last time's sessions have to end like this in the log."""
+        """Repeat an attack until it takes no more memory, and check how its last sessions ended."""
         for _ in range(PLAYS):
             before, said = self.proxy.own(), len(self.proxy.log())
             play()
@@ -61,7 +60,7 @@ class HostilePeers(ProxyScene):
             until(lambda: self.ended(said) == [*ended], f"{ended} in the log")
 
     def ended(self, since: int = 0) -> list[str]:
-        """How sessions ended, as the log tells it from there on."""
+        """Return how the sessions ended that the log has after this offset."""
         found = re.findall(r"(status=\d+) .*(ended by [^:\n]*)", self.proxy.log()[since:])
         return [" ".join(each) for each in found]
 
@@ -96,7 +95,7 @@ def scene(upstream_certificate: Certificate, listener_certificate: Certificate) 
 
 
 def rests(connection: Connection) -> None:
-    """A host that sends nothing, and lets go when the proxy does."""
+    """Send nothing, and close when the proxy does."""
     with contextlib.suppress(NotInTime):
         connection.recv_eof(60)
 
@@ -123,7 +122,7 @@ def test_a_client_that_never_reads_is_stalled(name: str, scene: HostilePeers) ->
 
 @both_kinds
 def test_a_client_that_reads_again_in_time_gets_every_byte(name: str, scene: HostilePeers) -> None:
-    """The host is paused and goes on; nothing is kept in the meantime."""
+    """The host is paused and continues, and the proxy stores nothing meanwhile."""
 
     def play() -> None:
         with scene.console(name) as (client, connection):
@@ -143,7 +142,7 @@ def test_a_client_that_reads_again_in_time_gets_every_byte(name: str, scene: Hos
 
 @both_kinds
 def test_a_client_that_floods_pings_is_cut_short(name: str, scene: HostilePeers) -> None:
-    """It never reads a pong; the flood is noticed at once, and its host is told that it is gone."""
+    """The client never reads a pong. The proxy detects the flood at once, and closes the upstream."""
 
     def play() -> None:
         with scene.console(name) as (client, connection):
@@ -181,7 +180,7 @@ def test_an_upstream_that_sends_a_close_and_stays(name: str, answers: bool, scen
 
 @both_kinds
 def test_a_client_that_half_closes_is_lost(name: str, scene: HostilePeers) -> None:
-    """A WebSocket has no half: its host is told, and the rest is closed."""
+    """A WebSocket cannot be half closed: the host gets a Close, and both connections end."""
 
     def play() -> None:
         with scene.console(name) as (client, connection):
@@ -193,7 +192,7 @@ def test_a_client_that_half_closes_is_lost(name: str, scene: HostilePeers) -> No
 
 
 def test_a_client_that_half_closes_after_its_request_is_lost(scene: HostilePeers) -> None:
-    """While the upstream is asked: nobody is left to answer."""
+    """The client half-closes during the upstream's handshake, and no peer is left to answer."""
 
     def play() -> None:
         scene.hosts["plain"].forget()
@@ -212,7 +211,7 @@ def test_a_client_that_half_closes_after_its_request_is_lost(scene: HostilePeers
 
 
 def endless_interims(connection: Connection) -> None:
-    """100 Continue, for ever."""
+    """Send 100 Continue without end."""
     connection.read_request()
     with contextlib.suppress(OSError):
         while True:
@@ -220,7 +219,7 @@ def endless_interims(connection: Connection) -> None:
 
 
 def trickles(connection: Connection) -> None:
-    """A right answer, a byte a second."""
+    """Send a valid answer at one byte a second."""
     connection.read_request()
     with contextlib.suppress(OSError):
         connection.send_bytewise(
@@ -229,7 +228,7 @@ def trickles(connection: Connection) -> None:
 
 
 def slow_interims(connection: Connection) -> None:
-    """Signs of life that lead to nothing."""
+    """Send interim answers slowly, and no final one."""
     connection.read_request()
     with contextlib.suppress(OSError):
         while True:
@@ -247,8 +246,8 @@ UPSTREAMS = {
 
 
 @pytest.mark.parametrize("script", UPSTREAMS, ids=lambda script: script.__name__)
-def test_an_upstream_that_never_comes_to_an_answer(script: Script, scene: HostilePeers) -> None:
-    """The client has its answer within `upstream_handshake_timeout`, and the upstream is let go at once."""
+def test_an_upstream_that_never_completes_its_answer(script: Script, scene: HostilePeers) -> None:
+    """The client is answered within `upstream_handshake_timeout`, and the upstream is closed at once."""
     status, error = UPSTREAMS[script]
     hosts = [scene.hosts[name] for name in ("plain", "tls")]
 
@@ -296,7 +295,7 @@ class Slow:
         self.stream.setblocking(False)
 
     def go_on(self) -> None:
-        """One more byte, and a look at whether it is over."""
+        """Send one more byte, and check whether the connection has ended."""
         try:
             self.stream.send(b"x")
             while self.stream.recv(65536):
@@ -337,7 +336,7 @@ def test_slow_clients_have_their_time_and_no_more(
 
 
 def served(scene: HostilePeers) -> float:
-    """How long a good client takes from connecting to its first echo."""
+    """Return the seconds of a well-behaved client from connecting to its first echo."""
     began = time.monotonic()
     with scene.client("good") as client:
         client.open(TARGET, ["binary"])
@@ -389,7 +388,7 @@ def test_a_flood_of_endless_heads_does_not_disturb_a_console(scene: HostilePeers
 
 
 def echo(client: Client) -> float:
-    """How long a frame is on its way to the host and back."""
+    """Return the seconds that a frame takes to the host and back."""
     began = time.monotonic()
     client.send_frame(BINARY, b"x" * 100)
     client.recv_frame()
@@ -397,5 +396,5 @@ def echo(client: Client) -> float:
 
 
 def p99(times: list[float]) -> float:
-    """The time within which ninety-nine of a hundred were done."""
+    """Return the 99th percentile."""
     return sorted(times)[len(times) * 99 // 100]

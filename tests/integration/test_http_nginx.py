@@ -69,25 +69,25 @@ SERVER = """
 
 
 def request(target: str, *fields: str, method: str = "GET", version: str = "1.1", body: bytes = b"") -> bytes:
-    """A request; the client puts in the authority that it has connected to."""
+    """Return a request; the client adds the authority that it is connected to."""
     lines = [f"{method} {target} HTTP/{version}", "Host: {authority}", *fields]
     return "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n" + body
 
 
 def post(target: str, body: bytes, *fields: str, method: str = "POST") -> bytes:
-    """A request with a body of known length."""
+    """Return a request with a body of known length."""
     return request(target, f"Content-Length: {len(body)}", *fields, method=method, body=body)
 
 
 def chunks(target: str, *pieces: bytes, method: str = "POST", end: bytes = b"0\r\n\r\n") -> bytes:
-    """A request whose body comes in chunks."""
+    """Return a request with a chunked body."""
     body = b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces) + end
     return request(target, "Transfer-Encoding: chunked", method=method, body=body)
 
 
 @dataclass
 class Visit:
-    """One connection to the server, directly or through a listener, and what came of it."""
+    """One connection to the server, directly or through a listener, with its answers."""
 
     client: Client
     base: str
@@ -115,7 +115,7 @@ Case = Callable[[Visit], None]
 
 
 def asks(*requests: bytes, pipelined: bool = False) -> Case:
-    """These requests on one connection, one after the other or all at once."""
+    """Send these requests on one connection, one after another or all at once."""
 
     def play(visit: Visit) -> None:
         if pipelined:
@@ -129,7 +129,7 @@ def asks(*requests: bytes, pipelined: bool = False) -> Case:
 
 
 def continues(visit: Visit) -> None:
-    """The body is sent when the server wants it."""
+    """Send the body after the server's 100."""
     visit.send(request("/body", "Content-Length: 5", "Expect: 100-continue", method="POST"))
     assert visit.read().status == 100
     visit.send(b"hello")
@@ -139,19 +139,19 @@ def continues(visit: Visit) -> None:
 
 
 def expects_too_much(visit: Visit) -> None:
-    """The server refuses the body before it is sent."""
+    """Announce a body that the server refuses before it is sent."""
     visit.send(request("/body", "Content-Length: 99999", "Expect: 100-continue", method="POST"))
     visit.read()
 
 
 def too_large(visit: Visit) -> None:
-    """The server refuses while the body is still being sent."""
+    """Send a body that the server refuses while it is being sent."""
     visit.send(request("/body", "Content-Length: 99999", method="POST", body=b"x" * 1000))
     visit.read()
 
 
 def in_pieces(visit: Visit) -> None:
-    """The request comes in a byte a segment."""
+    """Send the request with one byte in each segment."""
     octets = request("/echo/slow", "X-One: 1").replace(b"{authority}", b"h.test")
     visit.client.send_bytewise(octets)
     visit.read()
@@ -288,7 +288,7 @@ def seen(case: str, port: int, scheme: str = "http") -> list[object]:
 
 
 def _files(folder: Path) -> None:
-    """What the server serves, with a date of its own."""
+    """Write the files of the server, with a fixed date."""
     for name in ("folder", "zipped", "expires", "dav"):
         (folder / name).mkdir()
     files = {
@@ -314,7 +314,7 @@ def scene(
     upstream_certificate: Certificate,
     listener_certificate: Certificate,
 ) -> Iterator[tuple[int, dict[str, int]]]:
-    """The port of nginx, and the ports of the listeners in front of it."""
+    """Return the port of nginx, and the ports of the listeners in front of it."""
     folder = tmp_path_factory.mktemp("site")
     _files(folder)
     plain, secure = free_ports(2)

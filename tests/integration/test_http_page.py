@@ -40,7 +40,7 @@ FILES = {
 
 
 def host(connection: Connection) -> None:
-    """Pages and a console on one port, as an ESXi host has them."""
+    """Serve pages and a console on one port, as an ESXi host does."""
     with contextlib.suppress(StreamEnded, NotInTime):
         while True:
             request = connection.read_request()
@@ -82,7 +82,7 @@ def test_a_page_opens_its_console(
     upstreams: tuple[ScriptedUpstream, ScriptedUpstream],
     chromium: Chromium,
 ) -> None:
-    """Its files, its requests and its WebSocket all go to the port in its own address."""
+    """The page's files, requests and WebSocket all use the port of its own address."""
     upstream = upstreams[name != "one"]
     upstream.forget()
     page = chromium.open(f"{SCHEMES[name]}://127.0.0.1:{listeners.ports[name]}/ui/")

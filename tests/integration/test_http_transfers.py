@@ -1,4 +1,4 @@
-"""Large transfers: they pass, the process stays as it was, and whoever does not read stops the sender.
+"""Large transfers pass, the process does not grow, and a client that does not read stops the sender.
 
 `ESXIPROXY_LONG=1` makes them 4 GiB.
 """
@@ -71,7 +71,7 @@ class Server(Program):
         return len(self.ports) == 2
 
     def say(self, target: str) -> str:
-        """What it answers to a request of ours that does not come through the proxy."""
+        """Return the server's answer to a request that does not pass the proxy."""
         with Client(self.ports["plain"]) as client:
             client.send_request(f"GET {target} HTTP/1.1", [("Host", "h.test")])
             return client.recv_body(client.recv_head()).decode()
@@ -88,7 +88,7 @@ class Transfers:
 
     @contextlib.contextmanager
     def stays(self) -> Iterator[None]:
-        """The process grows by less than 20 MiB meanwhile, at its peak."""
+        """Check that the peak memory of the process grows by less than 20 MiB."""
         process = self.listeners.program
         process.forget_peak()
         before = process.resident()
@@ -97,11 +97,11 @@ class Transfers:
         assert process.resident() - before < BOUND
 
     def client(self, name: str) -> Client:
-        """A patient client of this listener."""
+        """Return a client of this listener with a long timeout."""
         return self.listeners.client(name, timeout=PATIENCE)
 
     def download(self, name: str, framing: str, size: int) -> None:
-        """One download through the proxy: all zeros, and as many as there have to be."""
+        """Download through the proxy, and check that every byte is zero and none is missing."""
         with self.client(name) as client:
             client.send_request(f"GET {self.paths[framing].format(size)} HTTP/1.1", [("Host", "h.test")])
             head = client.recv_head()
@@ -110,7 +110,7 @@ class Transfers:
             assert drain(client, head, size) == size
 
     def upload(self, name: str, framing: str, size: int) -> None:
-        """One upload through the proxy: the server tells what it got."""
+        """Upload through the proxy, and check the number of bytes that the server has received."""
         with self.client(name) as client:
             begin(client, self.paths["sink"], framing, size)
             sent = send(client, framing, size)
@@ -126,7 +126,7 @@ def begin(client: Client, target: str, framing: str, size: int) -> None:
 
 
 def send(client: Client, framing: str, size: int, sent: Callable[[int], None] = lambda _: None) -> int:
-    """Send the body of an upload, the same piece again and again; its checksum."""
+    """Send the body of an upload in equal pieces, and return its checksum."""
     checksum, left = 0, size
     client.stream.settimeout(PATIENCE)
     chunk = b"%x\r\n" % len(PIECE) + PIECE + b"\r\n"
@@ -142,7 +142,7 @@ def send(client: Client, framing: str, size: int, sent: Callable[[int], None] = 
 
 
 def drain(client: Client, head: Head, size: int) -> int:
-    """Read a body of zeros and keep nothing of it; how many there were."""
+    """Read a body of zeros without storing it, and return the number of its bytes."""
     client.stream.settimeout(PATIENCE)
     buffer = bytearray(1 << 20)
     pending = bytes(client._pending)
@@ -158,7 +158,7 @@ def drain(client: Client, head: Head, size: int) -> int:
 
 
 def _drain_chunks(client: Client, buffer: bytearray, pending: bytes) -> int:
-    """The chunks' own lines are short: what is not in them is zeros."""
+    """Read a chunked body of zeros, and return the number of its bytes."""
     count = 0
     while True:
         while b"\r\n" not in pending:
@@ -196,7 +196,7 @@ def server(upstream_certificate: Certificate) -> Iterator[Server]:
 def twisted(
     server: Server, upstream_certificate: Certificate, listener_certificate: Certificate
 ) -> Iterator[Transfers]:
-    """The proxy in front of the Twisted server itself."""
+    """Run the proxy in front of the Twisted server."""
     ports = server.ports["plain"], server.ports["secure"]
     paths = {"length": "/length/{}", "chunked": "/chunked/{}", "sink": "/sink"}
     with forwarding(*ports, upstream_certificate, listener_certificate) as listeners:
@@ -210,7 +210,7 @@ def nginx(
     upstream_certificate: Certificate,
     listener_certificate: Certificate,
 ) -> Iterator[Transfers]:
-    """The proxy in front of nginx."""
+    """Run the proxy in front of nginx."""
     folder = tmp_path_factory.mktemp("files")
     with (folder / "hole").open("wb") as hole:
         hole.truncate(SIZE)
@@ -236,14 +236,14 @@ each_way = pytest.mark.parametrize(("name", "framing"), WAYS, ids=[" ".join(way)
 
 @each_way
 def test_a_large_download_leaves_the_memory_as_it_was(name: str, framing: str, scene: Transfers) -> None:
-    """Every byte comes, and the process grows by less than 20 MiB, whatever the framing."""
+    """Every byte arrives, and the process grows by less than 20 MiB, with each framing."""
     with scene.stays():
         scene.download(name, framing, SIZE)
 
 
 @each_way
 def test_a_large_upload_leaves_the_memory_as_it_was(name: str, framing: str, scene: Transfers) -> None:
-    """Every byte arrives, and the process grows by less than 20 MiB, whatever the framing."""
+    """Every byte arrives, and the process grows by less than 20 MiB, with each framing."""
     with scene.stays():
         scene.upload(name, framing, SIZE)
 

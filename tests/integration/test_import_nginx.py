@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import re
 from collections.abc import Callable, Iterator
@@ -11,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from esxiproxy.cli import import_nginx
 from esxiproxy.cli.main import main
 from esxiproxy.nginx.upstreams import PLACEHOLDER
 from tests.support.certificates import Certificate
+from tests.support.commands import import_nginx_command
 from tests.support.listeners import KINDS, Listeners, Upstreams, nginx
 from tests.support.programs import Nginx, Proxy, dead_port, free_ports
 from tests.support.websocket import CLOSE, TEXT
@@ -22,7 +21,7 @@ from tests.support.websocket_peers import Client, Connection, ScriptedUpstream
 
 
 def script(connection: Connection) -> None:
-    """A host that serves both: a page to whoever asks for one, an echo to a WebSocket."""
+    """Serve a page for a plain request, and an echo for a WebSocket."""
     request = connection.read_request()
     if request.one("Upgrade"):
         connection.accept()
@@ -39,12 +38,6 @@ class Pair:
 
     theirs: Listeners
     ours: Listeners
-
-
-def run(*arguments: str) -> int:
-    parser = argparse.ArgumentParser()
-    import_nginx.add_arguments(parser)
-    return import_nginx.run(parser.parse_args(arguments))
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +59,7 @@ def reference(upstreams: Upstreams, listener_certificate: Certificate) -> Iterat
 
 @contextlib.contextmanager
 def started(text: str, ports: dict[str, int]) -> Iterator[Listeners]:
-    """esxiproxy with this configuration, on free ports: nginx has those of the file."""
+    """Start esxiproxy with this configuration on free ports; nginx has the ports of the file."""
     named = re.findall(r"\[listener (\S+)\]\n(?:;.*\n)*listen = 127\.0\.0\.1:(\d+)\n", text)
     names = {int(port): name for name, port in named}
     with Proxy(re.sub(r"listen = 127\.0\.0\.1:\d+", "listen = 127.0.0.1:0", text)) as proxy:
@@ -77,9 +70,9 @@ def started(text: str, ports: dict[str, int]) -> Iterator[Listeners]:
 def imported(
     reference: Listeners, upstreams: Upstreams, capfd: pytest.CaptureFixture[str]
 ) -> tuple[str, list[str]]:
-    """The configuration with its thumbprints filled in, and what was complained of."""
+    """Return the configuration with its thumbprints filled in, and the complaints."""
     capfd.readouterr()
-    assert run(str(reference.program.folder / "nginx.conf")) == 1
+    assert import_nginx_command(str(reference.program.folder / "nginx.conf")) == 1
     text, complaints = capfd.readouterr()
     main(["doctor", f"wss://127.0.0.1:{upstreams.secure}/"])
     shown = re.search(r"sha256:[0-9A-Fa-f:]{64,}", capfd.readouterr().out)
@@ -96,7 +89,7 @@ def pair(reference: Listeners, imported: tuple[str, list[str]]) -> Iterator[Pair
 def test_nothing_but_the_thumbprints_is_missing(
     imported: tuple[str, list[str]], upstreams: Upstreams
 ) -> None:
-    """Of the three blocks and nginx's own settings around them nothing is lost."""
+    """The three blocks and nginx's own settings around them are converted completely."""
     assert len(imported[1]) == 2
     assert all(f"nginx does not verify 127.0.0.1:{upstreams.secure}" in line for line in imported[1])
 
@@ -155,9 +148,9 @@ def test_a_dead_upstream_is_a_502_as_with_nginx(pair: Pair) -> None:
 
 
 def test_kept_insecure_it_starts_as_it_is(reference: Listeners, capfd: pytest.CaptureFixture[str]) -> None:
-    """With --keep-insecure nothing has to be filled in."""
+    """With --keep-insecure the configuration needs no changes."""
     capfd.readouterr()
-    assert run("--keep-insecure", str(reference.program.folder / "nginx.conf")) == 0
+    assert import_nginx_command("--keep-insecure", str(reference.program.folder / "nginx.conf")) == 0
     text, complaints = capfd.readouterr()
     assert complaints == "" and text.count("verify = none") == 1
     with started(text, reference.ports) as ours, ours.client("two") as client:
@@ -203,7 +196,7 @@ PLACES = ("query", "cookie", "host", "path")
 
 
 def answering(name: str) -> Callable[[Connection], None]:
-    """The script of a host that says its name and the path that it was asked for."""
+    """Return a host's script that answers with its name and the requested path."""
 
     def script(connection: Connection) -> None:
         request = connection.read_request()
@@ -218,7 +211,7 @@ def answering(name: str) -> Callable[[Connection], None]:
 
 @pytest.fixture(scope="module")
 def fleet(upstream_certificate: Certificate, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Listeners]:
-    """nginx in front of two hosts that requests name in four ways."""
+    """Run nginx in front of two hosts that requests name in four ways."""
     folder = tmp_path_factory.mktemp("fleet")
     context = upstream_certificate.server_context()
     with (
@@ -234,7 +227,7 @@ def fleet(upstream_certificate: Certificate, tmp_path_factory: pytest.TempPathFa
 
 
 def said(listeners: Listeners, place: str, name: str, target: str = "/ticket/abc") -> tuple[int, bytes]:
-    """The status of an opening handshake for this host, and what the host says."""
+    """Return the status of an opening handshake for this host, and the host's answer."""
     separator = "&" if "?" in target else "?"
     paths = {"query": f"{target}{separator}host={name}", "path": f"/h/{name}{target}"}
     fields = {"cookie": [("Cookie", f"esx={name}")]}
@@ -250,7 +243,7 @@ def test_each_of_many_hosts_opens_as_through_nginx(
     """The list is written, the router finds its hosts in the same places, and nothing else is reached."""
     capfd.readouterr()
     nginx_conf = str(fleet.program.folder / "nginx.conf")
-    assert run("--keep-insecure", "--hosts", str(tmp_path), nginx_conf) == 1
+    assert import_nginx_command("--keep-insecure", "--hosts", str(tmp_path), nginx_conf) == 1
     text, complaints = capfd.readouterr()
     assert {line.partition(": 127.0.0.1 ")[2] for line in complaints.splitlines()} == {
         "is dialled only if the router has allow, with the networks of all hosts"

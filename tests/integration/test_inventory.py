@@ -137,7 +137,7 @@ def test_a_request_names_its_host(scene: InventoryScene, kind: str) -> None:
 
 @pytest.mark.parametrize("kind", LOCATED)
 def test_a_host_that_is_not_in_the_list_is_not_dialled(scene: InventoryScene, kind: str) -> None:
-    """Nor is its name looked up: the answer is there at once, whatever the name is."""
+    """The name of such a host is not looked up either, so the answer comes at once for every name."""
     before, logged = scene.dialled(), len(scene.proxy.log())
     port = [] if kind == "host" else [f"127.0.0.11:{scene.hosts['esxi1'].port}"]
     names = ["esxi3", "localhost", "esxi1x", "nowhere.invalid", "127.0.0.11", *port]
@@ -150,7 +150,7 @@ def test_a_host_that_is_not_in_the_list_is_not_dialled(scene: InventoryScene, ki
 
 
 def test_a_change_of_the_file_is_in_force_without_a_dropped_console(scene: InventoryScene) -> None:
-    """A host that was removed gets no new console, and the running ones go on."""
+    """A removed host gets no new console, and its open ones continue."""
     consoles = [scene.open_console("esxi1"), scene.open_console("esxi2")]
     scene.write(scene.row("esxi2"), scene.row("new", "esxi1"))
     assert (scene.status("esxi1"), scene.status("esxi2"), scene.status("new")) == (404, 101, 101)
@@ -163,7 +163,7 @@ def test_a_change_of_the_file_is_in_force_without_a_dropped_console(scene: Inven
 
 
 def test_a_version_with_mistakes_is_refused_with_its_lines(scene: InventoryScene) -> None:
-    """Not one row of it is used; the hosts of before stay until it is corrected."""
+    """No row of that version is used, and the hosts before it stay until the file is corrected."""
     console = scene.open_console("esxi1")
     rows = ["new,127.0.0.1:99999,,", scene.row("fine", "esxi1"), "esxi2,ws://127.0.0.1,sha256:00,", "a b,x,,"]
     scene.write(*rows, well=False)
@@ -192,7 +192,7 @@ def test_a_file_that_is_gone_changes_nothing(scene: InventoryScene) -> None:
 
 
 def test_removed_hosts_end_their_consoles_where_it_is_set(scene: InventoryScene) -> None:
-    """One that has another address by now, too; those of another listener's router go on."""
+    """Consoles of a host with a new address end as well. Those of another listener's router continue."""
     ended = [scene.open_console("esxi1", "strict"), scene.open_console("esxi2", "strict")]
     kept = [scene.open_console("esxi1"), scene.open_console("esxi2")]
     stays = scene.open_console("esxi1", "strict")
@@ -279,7 +279,7 @@ def fleet(upstream_certificate: Certificate) -> Iterator[Fleet]:
 
 
 def test_a_change_of_thousands_of_hosts_is_in_force_within_seconds(fleet: Fleet) -> None:
-    """Consoles go on meanwhile: no key press waits for the file, and none is dropped."""
+    """No key press waits for the file, and no console is dropped."""
     clients = [fleet.ask(f"esxi{number}")[0] for number in (0, MANY - 1)]
     assert all(map(echoes, clients))
     slowest, over = [0.0], threading.Event()
@@ -342,5 +342,5 @@ def test_hundreds_of_hosts_leave_memory_bounded(fleet: Fleet) -> None:
 @pytest.mark.full
 @pytest.mark.skipif(os.environ.get("ESXIPROXY_LONG") != "1", reason="takes minutes: ESXIPROXY_LONG=1")
 def test_thousands_of_hosts_leave_memory_bounded(fleet: Fleet) -> None:
-    """When as many are remembered as may be, the process grows no more."""
+    """The process does not grow once it remembers its maximum number of hosts."""
     assert dialled(fleet, 1500, MANY) < 8 * MIB

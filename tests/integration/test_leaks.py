@@ -1,6 +1,6 @@
-"""The leak gate: after thousands of sessions that ended in every way there is, nothing of them is left.
+"""The leak gate: nothing is left of thousands of sessions that ended in every way.
 
-`ESXIPROXY_LONG=1` takes 50,000 of them, half of which end in order, and looks at the memory as well.
+`ESXIPROXY_LONG=1` runs 50,000 of them, half of which end in order, and measures the memory as well.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ KEPT = {"FailureReport": 1000}
 
 @dataclass
 class Scene:
-    """The proxy, the upstreams, and what there is when nobody is connected."""
+    """The proxy, the upstreams, and the objects of the process without clients."""
 
     proxy: ProbedProxy
     upstream: Upstream
@@ -48,7 +48,7 @@ class Scene:
     descriptors: int = 0
 
     async def sessions(self, ways: list[tuple[str, Way, str]]) -> list[str]:
-        """Bring them to their ends, so many at once; what was wrong."""
+        """Run sessions to their ends, so many at once, and return the problems."""
         waiting, problems = iter(ways), list[str]()
 
         async def some() -> None:
@@ -63,7 +63,7 @@ class Scene:
         return problems + self.upstream.problems
 
     def some(self, count: int, abruptly: float) -> list[tuple[str, Way, str]]:
-        """Ways in turn, and the rest by chance: that part of them ends abruptly."""
+        """Return so many ways in random order, of which this part ends abruptly."""
         turns = {
             kind: [(name, way, listener) for name, way in ways.items() for listener in way.listeners]
             for kind, ways in (("clean", CLEAN), ("abrupt", ABRUPT))
@@ -74,11 +74,11 @@ class Scene:
         return found
 
     def inside(self) -> dict[str, int]:
-        """What there is in the process, of what should not change."""
+        """Return the numbers of objects in the process that must not change."""
         return {name: count for name, count in self.proxy.inside().items() if name not in CHANGING}
 
     def left(self) -> dict[str, int]:
-        """What there is now and was not before, and the other way round."""
+        """Return by how much the numbers of objects and connections have changed."""
         now = self.inside() | {"open connections": self.proxy.connections()}
         names = now.keys() | self.before.keys()
         different = {name: now.get(name, 0) - self.before.get(name, 0) for name in names}
@@ -86,7 +86,7 @@ class Scene:
         return {name: count for name, count in different.items() if count and name not in kept}
 
     async def settled(self) -> dict[str, int]:
-        """What is left when the last sessions have had their time."""
+        """Return the leftovers once the last sessions have had their time."""
         deadline = asyncio.get_running_loop().time() + SETTLING
         while (left := self.left()) or self.upstream.talks or self.proxy.descriptors() > self.descriptors:
             if asyncio.get_running_loop().time() > deadline:
@@ -99,7 +99,7 @@ class Scene:
 
 @contextlib.asynccontextmanager
 async def scene(shown: Certificate, own: Certificate) -> AsyncIterator[Scene]:
-    """Everything up, and whatever the first sessions leave for good is counted as there."""
+    """Start all processes, and run the first sessions, whose permanent objects are not counted."""
     upstream = Upstream()
     async with upstream.listening(shown.server_context()) as ports:
         with dead_port() as nobody:
@@ -136,7 +136,7 @@ async def scene(shown: Certificate, own: Certificate) -> AsyncIterator[Scene]:
 
 @pytest.fixture(scope="module", autouse=True)
 def quiet() -> Iterator[None]:
-    """asyncio tells of every connection that was reset."""
+    """Silence asyncio, which logs every connection that was reset."""
     before = logging.getLogger("asyncio").level
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     yield
@@ -146,7 +146,7 @@ def quiet() -> Iterator[None]:
 def test_nothing_is_left_of_sessions_that_end_in_every_way(
     upstream_certificate: Certificate, listener_certificate: Certificate
 ) -> None:
-    """No descriptor, connection, session, object of theirs, timer, Deferred, coroutine; no traceback."""
+    """No descriptor, connection, session, timer, Deferred or coroutine is left, and there is no traceback."""
 
     async def run() -> None:
         async with scene(upstream_certificate, listener_certificate) as it:

@@ -15,7 +15,7 @@ from tests.support.websocket_peers import Client, ScriptedUpstream
 
 @contextlib.contextmanager
 def proxy(upstream: ScriptedUpstream, *keys: str) -> Iterator[Proxy]:
-    """The proxy with these lines in its [proxy]."""
+    """Run the proxy with these lines in its [proxy]."""
     text = config.ini(
         config.listener(),
         config.upstream(upstream.port),
@@ -28,7 +28,7 @@ def proxy(upstream: ScriptedUpstream, *keys: str) -> Iterator[Proxy]:
 
 
 def statuses(stack: contextlib.ExitStack, program: Proxy, count: int) -> list[int]:
-    """What so many clients get who ask one after another and stay."""
+    """Open so many clients one after another, which stay, and return their statuses."""
     clients = [stack.enter_context(Client(program.ports["one"])) for _ in range(count)]
     return [client.ask("/ticket/secret-ticket", ["binary"]).status for client in clients]
 
@@ -62,7 +62,7 @@ def test_the_rate_of_consoles_of_one_client_is_limited() -> None:
 
 
 def test_two_processes_that_share_a_state_share_its_limits(tmp_path: Path) -> None:
-    """What a process held that was killed comes back; here the other one ends in order."""
+    """Slots of a process are free after it ends in order. Other tests kill it."""
     state = f"state = sqlite:{tmp_path}/state.db"
     with (
         ScriptedUpstream(echo("binary")) as upstream,

@@ -75,7 +75,7 @@ class LinkScene:
             return client.recv_answer()
 
     def is_used(self, link: IssuedLink) -> bool:
-        """Whether an opening of the link is refused since it was used."""
+        """Return whether an opening of the link is refused since it was used."""
         before = self.proxy.log().count('"error":"LinkUsed"')
         status, _rest = self.ask(link)
         if status != 404:
@@ -130,7 +130,10 @@ def test_a_link_opens_its_console_once(scene: LinkScene) -> None:
 
 @pytest.mark.parametrize("router", ["hidden", "offered", "baked"])
 def test_a_link_opens_its_console_from_any_place(scene: LinkScene, router: str) -> None:
-    """It is in the query, among the subprotocols, or in a cookie, and the host sees nothing of it."""
+    """A link in the query, among the subprotocols or in a cookie opens its console.
+
+    The host does not get it.
+    """
     link = scene.link(router=router)
     fields = [("Cookie", f"theme=dark; {link.field}")] if router == "baked" else []
     subprotocols = ["binary", *([link.field] if router == "offered" else [])]
@@ -240,7 +243,7 @@ def test_a_console_that_an_operator_kills_spends_its_link(scene: LinkScene, use:
 
 
 def test_a_second_opening_replaces_the_first(scene: LinkScene) -> None:
-    """Though the old client answers nothing; and it works again after a disconnect, for the time it says."""
+    """The old client answers nothing. The link works again after a disconnect, for its reuse time."""
     link = scene.link("--reuse", "2s")
     first = scene.console(link)
     second = scene.console(link)
@@ -289,7 +292,7 @@ def test_a_link_is_for_the_clients_of_its_network(scene: LinkScene) -> None:
 
 
 def test_a_host_with_another_certificate_gets_no_request(scene: LinkScene) -> None:
-    """Its link still works afterwards."""
+    """The link of such a host is not used up."""
     link = issued_links.link(scene.proxy.path, scene.host.port, "--pin", "sha256:" + "00" * 32)
     for _ in range(2):
         assert scene.ask(link)[0] == 502
@@ -303,7 +306,7 @@ def test_the_lifetime_in_a_link_ends_its_console(scene: LinkScene) -> None:
 
 
 def test_the_command_makes_a_link_and_revokes_it(scene: LinkScene) -> None:
-    """It reads the host from its standard input, since other users see the arguments."""
+    """The command reads the host from its standard input, because other users see the arguments."""
     typed = f"127.0.0.1:{scene.host.port}{TARGET}\n"
     arguments = ("--to", "-", "--pin", scene.pin, "--json")
     said = issued_links.run(scene.proxy.path, "issued", *arguments, typed=typed)

@@ -25,7 +25,7 @@ ATTEMPTS = 1000
 
 
 def text(folder: Path, workers: int = 1) -> str:
-    """A proxy whose links and limits are in this folder's database; a host has one connection at a time."""
+    """Return a proxy with the database of this folder; a host has one connection at a time."""
     return config.ini(
         config.listener("one", None, router="issued", public_url=PUBLIC_URL),
         issued_links.router(folder / "keys"),
@@ -41,7 +41,7 @@ def text(folder: Path, workers: int = 1) -> str:
 
 @contextlib.contextmanager
 def started(folder: Path, kind: str) -> Iterator[list[Proxy]]:
-    """Two proxies with one worker each, or one with two."""
+    """Start two proxies with one worker each, or one with two."""
     if not (folder / "keys").exists():
         key_folder(folder)
     with contextlib.ExitStack() as stack:
@@ -108,7 +108,7 @@ def test_a_thousand_attempts_at_the_same_time_open_one_console(proxies: list[Pro
 
 
 def test_a_full_host_does_not_spend_a_link(proxies: list[Proxy]) -> None:
-    """Whichever process has the connection."""
+    """Either process may have the connection to the host."""
     with ScriptedUpstream(echo()) as host:
         first, issued = (link(proxies[0].path, at(host)) for _ in range(2))
         client = console(proxies[0], first)
@@ -136,7 +136,7 @@ def test_a_refused_dial_does_not_spend_a_link(proxies: list[Proxy]) -> None:
 
 
 def test_a_host_that_has_read_the_request_spends_a_link(proxies: list[Proxy]) -> None:
-    """Nobody knows what the host has done with the ticket."""
+    """The host may have used the ticket."""
     with ScriptedUpstream(drops_before_answer) as host:
         issued = link(proxies[0].path, at(host))
         assert status(proxies[0], issued) == 502
@@ -170,7 +170,10 @@ def test_revoking_a_link_ends_its_consoles_in_all_processes(proxies: list[Proxy]
 
 @pytest.mark.timeout(8 * LEASE)
 def test_a_killed_process_counts_as_a_disconnect_when_its_lease_ends(tmp_path: Path) -> None:
-    """Until then the links are in use; then one is spent, and the other one works again."""
+    """Before the end of the lease the links are in use.
+
+    After it one is used up, and the other one works again.
+    """
     with (
         started(tmp_path, "two processes") as (killed, other),
         ScriptedUpstream(echo()) as host,
@@ -198,7 +201,7 @@ def test_a_killed_process_counts_as_a_disconnect_when_its_lease_ends(tmp_path: P
 
 
 def test_a_killed_worker_counts_as_a_disconnect_at_once(tmp_path: Path) -> None:
-    """Its master knows that it has ended."""
+    """The master sees that its worker has ended."""
     with (
         started(tmp_path, "two workers") as (crew,),
         ScriptedUpstream(echo()) as host,

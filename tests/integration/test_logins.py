@@ -87,7 +87,7 @@ class Service:
 
 @dataclass
 class Logins:
-    """A browser, a proxy whose listeners are named after how they know users, and a page of somebody else."""
+    """A browser, a proxy with a listener for each kind of login, and a page of a foreign site."""
 
     chromium: Chromium
     proxy: Proxy
@@ -99,7 +99,7 @@ class Logins:
         """Open the page of a port as a user who has logged in at the proxy."""
         page = self.chromium.open("about:blank")
         if login == "basic":
-            for listener in ("basic", "any-basic"):  # in the stead of the browser's dialog
+            for listener in ("basic", "any-basic"):  # instead of the browser's dialog
                 at = f"127.0.0.1:{self.proxy.ports[listener]}/"
                 page.call("Page.navigate", url=f"http://alice:{PASSWORD}@{at}")
                 self.wait(page, f"http://{at}")
@@ -179,7 +179,7 @@ def scene(chromium: Chromium, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 @pytest.mark.parametrize("login", LOGINS)
 def test_a_page_of_the_proxy_opens_a_console(scene: Logins, login: str) -> None:
-    """The browser sends the cookie or the password by itself."""
+    """The browser adds the cookie or the password to the request."""
     page = scene.page(scene.proxy.ports[login], login)
     before = scene.consoles()
     assert scene.console(page, login) == "opened "
@@ -195,7 +195,7 @@ def test_a_page_of_the_proxy_opens_a_console(scene: Logins, login: str) -> None:
 
 @pytest.mark.parametrize("login", LOGINS)
 def test_a_page_of_a_foreign_origin_opens_none(scene: Logins, login: str) -> None:
-    """Though the browser sends the user's credentials with its request, too."""
+    """The browser adds the user's credentials to this request as well."""
     page = scene.page(scene.foreign, login)
     before, logged = scene.consoles(), len(scene.proxy.log())
     assert scene.console(page, f"any-{login}") == "opened ", "the attack works where every origin may"

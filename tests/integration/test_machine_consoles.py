@@ -79,7 +79,7 @@ class VSphereScene:
     vcenter: VCenterProgram
 
     def ask(self, path: str, user: str = "alice") -> tuple[int, bytes, Client]:
-        """The status of an opening, what of its answer does not name the request, and its client."""
+        """Return the status of an opening, the constant part of its answer, and its client."""
         client = Client(self.crew.ports["people"], timeout=25)
         credentials = b64encode(f"{user}:{user}".encode()).decode()
         client.send_opening(path, ["binary"], [("Authorization", f"Basic {credentials}")])
@@ -92,7 +92,7 @@ class VSphereScene:
         return head.status, repr(fields).encode() + body, client
 
     def open(self, path: str, user: str = "alice") -> Client:
-        """A console whose picture begins."""
+        """Open a console, and wait for the beginning of its picture."""
         status, answer, client = self.ask(path, user)
         assert status == 101, (status, answer, self.crew.log())
         assert client.recv_frame().payload == RFB
@@ -212,7 +212,7 @@ def test_consoles_go_on_while_vcenter_is_slow_or_down(scene: VSphereScene) -> No
     console = scene.open("/vm/web-01")
 
     def at_once(count: int) -> list[int]:
-        """The answers to openings that wait at the same time, as few a machine as its limit allows."""
+        """Return the answers to openings that wait at the same time, within the limit of each machine."""
         clients = [Client(scene.crew.ports["people"], timeout=25) for _ in range(count)]
         credentials = ("Authorization", f"Basic {b64encode(b'alice:alice').decode()}")
         for number, client in enumerate(clients):
@@ -271,7 +271,7 @@ def test_consoles_go_on_while_vcenter_ends_the_login_or_refuses_it(scene: VSpher
     before = vcenter.state()
 
     def refused(count: int) -> None:
-        """Openings are answered that vCenter cannot be asked, and the open console goes on."""
+        """Check that so many openings are refused because vCenter cannot be asked."""
         for _ in range(count):
             status, answer, _ = scene.ask("/vm/web-02", user)
             assert status == 503 and b"'Retry-After', '5'" in answer and b"cannot be asked" in answer, answer

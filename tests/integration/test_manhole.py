@@ -48,7 +48,7 @@ class Manhole(Program):
         self.start()
 
     def console(self) -> tuple[Client, str]:
-        """A client with an open console, and its ticket."""
+        """Return a client with an open console, and its ticket."""
         with urllib.request.urlopen(
             f"http://127.0.0.1:{self.ports['host']}/sim/ticket", timeout=10
         ) as answer:
@@ -59,7 +59,7 @@ class Manhole(Program):
 
 
 class Operator:
-    """Somebody with a key pair, made by ssh-keygen."""
+    """An operator with a key pair that ssh-keygen has made."""
 
     def __init__(self, folder: Path, name: str, kind: str = "ed25519") -> None:
         self._ssh = need("ssh", "openssh-client")
@@ -72,7 +72,7 @@ class Operator:
         self._known = folder / f"{name}.known_hosts"
 
     def command(self, manhole: Manhole, *line: str, options: Sequence[str] = ()) -> list[str]:
-        """The command line of ssh."""
+        """Return the command line of ssh."""
         fixed = {
             "BatchMode": "yes",
             "IdentitiesOnly": "yes",
@@ -93,7 +93,7 @@ class Operator:
     def run(
         self, manhole: Manhole, *line: str, options: Sequence[str] = (), typed: str = ""
     ) -> subprocess.CompletedProcess[str]:
-        """What ssh says."""
+        """Run a command by ssh, and return its output."""
         command = self.command(manhole, *line, options=options)
         environment = {**os.environ, "SSH_ASKPASS": "/bin/false", "SSH_ASKPASS_REQUIRE": "never"}
         return subprocess.run(

@@ -2,34 +2,37 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import pwd
 import re
 import signal
-import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
-from twisted.application.service import Service
 
 from esxiproxy.cli.main import main
+from tests.integration.manhole_programs import (
+    PID,
+    PROMPT,
+    Serving,
+    command,
+    listed,
+    piped,
+    rows,
+    running,
+    shells,
+)
 from tests.integration.test_manhole import Operator
 from tests.support import config
-from tests.support.crowd import Crew, EchoUpstream, echoes, let_go, opened
-from tests.support.probe import Offering
+from tests.support.crowd import EchoUpstream, Single, echoes, let_go
 from tests.support.processes import ROOT_ONLY
-from tests.support.programs import ROOT, Proxy, environment, free_port, until
+from tests.support.programs import free_port, until
 from tests.support.terminal import OnTerminal
-from tests.support.websocket_peers import Client
 from tests.support.workers import gone, reloaded
 
 Text = Callable[..., str]
-PROMPT = r"esxiproxy> "
-PID = "import os; print('PID', os.getpid())\r"
 
 
 @pytest.fixture
@@ -48,83 +51,10 @@ def operator(tmp_path_factory: pytest.TempPathFactory) -> Operator:
     return Operator(tmp_path_factory.mktemp("operators"), "operator")
 
 
-class Idle(Service):
-    """A plugin of `services` that does nothing."""
-
-    def __init__(self, config: object, reactor: object) -> None:
-        """Take what a service is made of."""
-
-
-class Serving(Offering, Crew):
-    """Workers with the plugin."""
-
-    plugins = {"esxiproxy.services": {"idle": f"{__name__}:Idle"}}
-
-
-class Single(Crew):
-    """A proxy of one process."""
-
-    def is_ready(self) -> bool:
-        return Proxy.is_ready(self)
-
-
-@contextlib.contextmanager
-def running(
-    content: str, operator: Operator, consoles: int = 8, kind: type[Proxy] = Crew
-) -> Iterator[tuple[Crew, list[Client]]]:
-    """A proxy with consoles, and a manhole for the operator."""
-    proxy = kind(content)
-    assert isinstance(proxy, Crew)
-    (proxy.folder / "authorized_keys").write_text(operator.public)
-    (proxy.folder / "authorized_keys").chmod(0o600)
-    with proxy as crew:
-        until(lambda: "manhole listening on" in crew.log().rpartition("all workers")[2], "the manhole")
-        found = re.search(r"manhole listening on 127\.0\.0\.1:(\d+)", crew.log())
-        assert found
-        crew.ports["manhole"] = int(found[1])
-        clients = opened(crew.ports["one"], consoles)
-        yield crew, clients
-        assert all(map(echoes, clients)), "no shell has disturbed a console"
-        let_go(clients)
-
-
-def command(crew: Crew, *options: str) -> list[str | Path]:
-    """The command line of `esxiproxy manhole`."""
-    program = Path(sys.executable).parent / "esxiproxy"
-    return [sys.executable, "-P", program, "manhole", "--socket", crew.folder / "admin.sock", *options]
-
-
-def piped(crew: Crew, typed: str, *options: str) -> subprocess.CompletedProcess[str]:
-    """What `esxiproxy manhole` says in a pipe."""
-    return subprocess.run(
-        [str(part) for part in command(crew, *options)],
-        input=typed,
-        text=True,
-        capture_output=True,
-        timeout=40,
-        check=False,
-        env=environment(PYTHONPATH=str(ROOT)),
-    )
-
-
-def listed(said: str) -> dict[str, str]:
-    """The workers of the sessions in a list, by the id of the session."""
-    return dict(re.findall(r"^([0-9a-f]{16}) +(\d+|\?) ", said, re.MULTILINE))
-
-
-def rows(crew: Crew) -> dict[str, str]:
-    return listed(piped(crew, "sessions()\n").stdout)
-
-
-def shells(crew: Crew) -> list[str]:
-    """The private sockets of the workers."""
-    return sorted(path.name for path in crew.folder.glob("esxiproxy-*/shells/*"))
-
-
 def test_the_admin_process_lists_all_sessions_and_leads_to_each_worker(
     text: Text, operator: Operator
 ) -> None:
-    """By SSH: all sessions with their workers, the shell of a worker with its own ones, and the logins."""
+    """The operator sees all sessions with their workers by SSH, and opens the shell of each worker."""
     with running(text("[admin]\naudit_log = audit.log\n"), operator) as (crew, clients):
         found = until(
             lambda: len(each := listed(operator.run(crew, "sessions()").stdout)) == len(clients) and each,
@@ -167,7 +97,7 @@ def machine(said: str) -> str:
 
 
 def test_a_command_says_which_worker_has_a_session(text: Text, operator: Operator) -> None:
-    """In the admin process and in another worker, with the way to get there; in its own worker it works."""
+    """The command works in the session's worker. Elsewhere it says how to get there."""
     with running(text(), operator) as (crew, clients):
         found = until(lambda: len(each := rows(crew)) == len(clients) and each, "all are listed")
         session = next(session for session, worker in found.items() if worker == "1")
@@ -259,7 +189,7 @@ def test_a_worker_is_reached_directly(text: Text, operator: Operator) -> None:
 
 
 def test_a_worker_that_dies_or_hangs_returns_to_the_prompt(text: Text, operator: Operator) -> None:
-    """With a sentence, and the prompt is that of the admin process; a replaced worker is reached again."""
+    """The prompt is that of the admin process, after a sentence. The worker's successor can be opened."""
     with running(text(), operator, 0) as (crew, _):
         with OnTerminal(command(crew)) as terminal:
             terminal.shows(PROMPT)
@@ -289,7 +219,7 @@ def test_a_worker_that_dies_or_hangs_returns_to_the_prompt(text: Text, operator:
 
 
 def replaced(terminal: OnTerminal, victim: int) -> bool:
-    """Whether worker 0 is another process.  For a second the admin process may know of none."""
+    """Return whether worker 0 is another process.  For a second the admin process may know of none."""
     terminal.type("worker(0)\r")
     found = terminal.shows(r"help\(\) lists|cannot be reached|has exited|has not opened|no worker '0'")
     if "help" not in found[0]:
@@ -302,7 +232,7 @@ def replaced(terminal: OnTerminal, victim: int) -> bool:
 
 
 def test_old_generations_are_reached_until_they_end(text: Text, operator: Operator) -> None:
-    """After a reload the old worker has the old consoles; its socket goes with it."""
+    """After a reload the old worker has the old consoles. Its socket is removed when it ends."""
     content = text()
     with running(content, operator, 4) as (crew, clients):
         old = crew.workers()
@@ -337,7 +267,7 @@ def with_two_old_ones(said: str) -> str:
 
 
 def test_a_shell_of_a_worker_does_not_outlive_the_master(text: Text, operator: Operator) -> None:
-    """Neither does the client, which says so."""
+    """The client ends as well, and prints the reason."""
     with running(text(), operator, 2) as (crew, clients):
         workers = crew.workers()
         with OnTerminal(command(crew, "--worker", "1")) as terminal:
@@ -350,7 +280,7 @@ def test_a_shell_of_a_worker_does_not_outlive_the_master(text: Text, operator: O
 
 
 def test_the_sockets_come_and_go_with_the_configuration(text: Text, operator: Operator) -> None:
-    """Without `manhole` there is none; without a running proxy the command says so."""
+    """Without `manhole` there is no socket. Without a running proxy the command prints that."""
     with running(text(), operator, 0) as (crew, _):
         path = crew.folder / "manhole.sock"
         assert path.stat().st_mode & 0o777 == 0o600 and len(shells(crew)) == 2
@@ -376,9 +306,9 @@ def test_a_user_without_the_right_to_open_the_socket_is_told(text: Text, operato
 
 
 def as_user(uid: int, arguments: list[str]) -> tuple[int, str]:
-    """The status and the errors of a command that is run as a user, in a copy of this process.
+    """Run a command as a user in a fork of this process; return its status and errors.
 
-    A user may not run a Python that lies in root's own folder.
+    A user may not run a Python that is in a folder of root.
     """
     reading, writing = os.pipe()
     child = os.fork()
@@ -400,7 +330,7 @@ def as_user(uid: int, arguments: list[str]) -> tuple[int, str]:
 
 
 def test_a_single_process_has_the_socket_too(text: Text, operator: Operator) -> None:
-    """Its shell is that of the process, which has no workers."""
+    """The shell is that of the process, which has no workers."""
     with Single(text(workers=1), {"authorized_keys": operator.public}) as crew:
         said = piped(crew, "import os; os.getpid()\nsessions()\n")
         assert (said.returncode, said.stdout) == (0, f"{crew.pid}\nno sessions\n"), said

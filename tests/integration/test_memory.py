@@ -1,4 +1,4 @@
-"""What the process holds: no more for a huge message or a stopped reader, nothing of a session that is dead.
+"""The memory of the process: bounded for huge messages and stopped readers, and free after sessions.
 
 `ESXIPROXY_LONG=1` makes the message 4 GiB.
 """
@@ -36,7 +36,7 @@ both_kinds = pytest.mark.parametrize("name", KINDS, ids=KINDS.values())
 
 @contextlib.contextmanager
 def started(shown: Certificate, own: Certificate, **limits: str) -> Iterator[ProxyScene]:
-    """The proxy with these limits, in front of two upstreams."""
+    """Start the proxy with these limits in front of two upstreams."""
     with (
         ScriptedUpstream() as plain,
         ScriptedUpstream(tls=shown.server_context()) as secure,
@@ -54,7 +54,7 @@ def scene(upstream_certificate: Certificate, listener_certificate: Certificate) 
 
 
 def passes(sender: Peer, reader: Peer, size: int) -> None:
-    """One message of this size goes from one end to the other, whole."""
+    """Send one message of this size from one end to the other, and check it."""
     sending = Sender(sender, size, PATIENCE)
     checksum = receive(reader, sending.head, size, PATIENCE)
     sending.join(PATIENCE)
@@ -63,7 +63,7 @@ def passes(sender: Peer, reader: Peer, size: int) -> None:
 
 @both_kinds
 def test_a_huge_message_passes_in_constant_memory(name: str, scene: ProxyScene) -> None:
-    """One frame, larger than any buffer, up and then down; the process grows by less than 20 MiB."""
+    """One frame larger than all buffers passes in each direction. The process grows by less than 20 MiB."""
     with scene.console(name, timeout=PATIENCE) as (client, connection):
         passes(client, connection, MIB)
         before = scene.proxy.resident()
@@ -101,13 +101,13 @@ SESSIONS = 60
 
 
 def _client(scene: ProxyScene, number: int) -> tuple[str, Client]:
-    """A new client, with and without TLS in turn."""
+    """Return a new client, with and without TLS in turn."""
     name = ("one", "three")[number % 2]
     return name, scene.client(name)
 
 
 def clients_reset(scene: ProxyScene) -> list[Client]:
-    """An RST in the middle of a frame."""
+    """Reset the clients in the middle of a frame."""
     clients = [_client(scene, number)[1] for number in range(SESSIONS)]
     for client in clients:
         client.open(TARGET, ["binary"])
@@ -118,7 +118,7 @@ def clients_reset(scene: ProxyScene) -> list[Client]:
 
 
 def upstreams_reset(scene: ProxyScene) -> list[Client]:
-    """An RST from the host; the client stays."""
+    """Reset the hosts; the clients stay."""
     for upstream in scene.hosts.values():
         upstream.script = opened(lambda connection: connection.next_frame() and connection.reset())
     clients = [_client(scene, number)[1] for number in range(SESSIONS)]
@@ -129,7 +129,7 @@ def upstreams_reset(scene: ProxyScene) -> list[Client]:
 
 
 def clients_leave_while_we_dial(scene: ProxyScene) -> list[Client]:
-    """The host has the request and says nothing; the client goes with a FIN or an RST."""
+    """Leave with a FIN or an RST while the host has the request and does not answer."""
     for upstream in scene.hosts.values():
         upstream.script = silent
     for number in range(SESSIONS):
@@ -141,7 +141,7 @@ def clients_leave_while_we_dial(scene: ProxyScene) -> list[Client]:
 
 
 def hosts_refuse(scene: ProxyScene) -> list[Client]:
-    """403 from the host, 502 for one that is not there; the client never closes."""
+    """Get 403 from the host, or 502 without a host; the client never closes."""
     for upstream in scene.hosts.values():
         upstream.script = refuse("403 Forbidden", b"no" * 1000)
     clients = []
@@ -153,14 +153,14 @@ def hosts_refuse(scene: ProxyScene) -> list[Client]:
 
 
 def clients_never_read(scene: ProxyScene) -> list[Client]:
-    """The host closes by the book, and waits; the client reads nothing of it."""
+    """Close at the host in order and wait; the client reads nothing."""
     for upstream in scene.hosts.values():
         upstream.script = sends(frame(BINARY, POOL[:PIECE]), frame(CLOSE, close_payload(1000)))
     return _opened(scene)
 
 
 def clients_that_never_read_block(scene: ProxyScene) -> list[Client]:
-    """More than all buffers can take: the host is not read any more when it goes away."""
+    """Fill all buffers, so that the host is not read when it leaves."""
 
     def script(connection: Connection) -> None:
         connection.stream.settimeout(0.5)
@@ -195,7 +195,7 @@ ENDS = [
 
 @pytest.fixture(scope="module")
 def hasty(upstream_certificate: Certificate, listener_certificate: Certificate) -> Iterator[ProxyScene]:
-    """A proxy that waits a second at most; its first sessions are over."""
+    """Run a proxy whose timeouts are a second at most, after its first sessions have ended."""
     with started(upstream_certificate, listener_certificate, stall_timeout="1s") as scene:
         for name in KINDS:
             with scene.console(name, timeout=PATIENCE):
@@ -208,9 +208,9 @@ def hasty(upstream_certificate: Certificate, listener_certificate: Certificate) 
 def test_no_descriptor_outlives_its_session(
     end: Callable[[ProxyScene], list[Client]], hasty: ProxyScene
 ) -> None:
-    """Sixty sessions that end abruptly, in each of six ways: the process has as many descriptors as before.
+    """Sixty sessions end abruptly in each of six ways, and the process has as many descriptors as before.
 
-    The clients that are left keep their ends open meanwhile: it is the proxy that lets go.
+    The remaining clients keep their ends open, so the proxy closes its own.
     """
     clients = end(hasty)
     try:

@@ -62,7 +62,7 @@ class Expected(Counter[Sample]):
 
 
 def samples(port: int) -> dict[Sample, int]:
-    """Every sample of the metrics of sessions that is not 0."""
+    """Return every sample of the metrics of sessions that is not 0."""
     found = {}
     for family in text_string_to_metric_families(shown(port)):
         for sample in family.samples:
@@ -98,7 +98,7 @@ def equal(port: int, expected: Expected) -> None:
 
 
 def talk(client: Client, number: int) -> tuple[int, int]:
-    """Send frames that come back, and return the bytes of both directions, which differ by the masks."""
+    """Echo frames, and return the bytes of both directions, which differ by the masks."""
     up = down = 0
     for turn in range(number % 3 + 1):
         payload = b"x" * WIDTHS[(number + turn) % len(WIDTHS)]
@@ -114,7 +114,7 @@ Act = Callable[[dict[str, int], int], Expected]
 
 
 def closes(code: int | None, reason: str) -> Act:
-    """A console that its client closes with this code."""
+    """Open a console that its client closes with this code."""
 
     def act(ports: dict[str, int], number: int) -> Expected:
         done = Expected()
@@ -132,7 +132,7 @@ def closes(code: int | None, reason: str) -> Act:
 
 
 def leaves(how: Callable[[Client], None]) -> Act:
-    """A console whose client leaves without a Close."""
+    """Open a console whose client leaves without a Close."""
 
     def act(ports: dict[str, int], number: int) -> Expected:
         done = Expected()
@@ -147,7 +147,7 @@ def leaves(how: Callable[[Client], None]) -> Act:
 
 
 def refused(listener: str, status: int, error: str, upstream: str = "esxi1", limit: str = "") -> Act:
-    """An opening handshake that fails."""
+    """Make an opening handshake that fails."""
 
     def act(ports: dict[str, int], number: int) -> Expected:
         with Client(ports[listener], timeout=30) as client:
@@ -162,7 +162,7 @@ def refused(listener: str, status: int, error: str, upstream: str = "esxi1", lim
 
 
 def asks(ports: dict[str, int], number: int) -> Expected:
-    """A request that is no upgrade."""
+    """Send a request that is no upgrade."""
     with Client(ports["one"], timeout=30) as client:
         client.get(TARGET)
         assert client.recv_answer()[0].status == 426
@@ -206,7 +206,7 @@ def hold(port: int, count: int, expected: Expected, listener: str = "one") -> li
 
 
 def receives_close(client: Client) -> bool:
-    """Whether the next frame is a Close, behind the pings of a long test."""
+    """Return whether the next frame behind the pings is a Close."""
     while (opcode := client.recv_frame().opcode) == PING:
         pass
     return opcode == CLOSE
@@ -227,7 +227,7 @@ def end(clients: list[Client], expected: Expected, listener: str = "one") -> Non
 
 @pytest.fixture
 def down() -> Iterator[int]:
-    """The port of a host that refuses connections."""
+    """Return the port of a host that refuses connections."""
     with dead_port() as port:
         yield port
 
@@ -246,7 +246,7 @@ def text(upstream: EchoUpstream, down: int, **proxy: object) -> str:
 
 
 def living(clients: list[Client]) -> list[Client]:
-    """The consoles that are open, after those of a killed worker were dropped."""
+    """Return the open consoles, without those of a killed worker."""
     found = [client for client in clients if client.is_silent(0.05)]
     for client in clients:
         if client not in found:
@@ -255,7 +255,7 @@ def living(clients: list[Client]) -> list[Client]:
 
 
 def check(text: str) -> None:
-    """Let promtool look at the exposition."""
+    """Check the exposition with promtool."""
     promtool = need("promtool", "prometheus")
     done = subprocess.run(
         [promtool, "check", "metrics"],
@@ -310,7 +310,7 @@ def test_500_sessions_over_2_workers_a_kill_and_a_reload(upstream: EchoUpstream,
 
 
 def test_500_sessions_in_one_process_and_a_reload(upstream: EchoUpstream, down: int) -> None:
-    """Without a master, the one process counts in memory."""
+    """A single process without a master counts in memory."""
     expected = Expected()
     with Reloaded(text(upstream, down)) as proxy:
         probe = port_of(proxy, "probe_listen")

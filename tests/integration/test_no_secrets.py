@@ -1,4 +1,4 @@
-"""No secret of a session stands in an answer, an event, a metric or a line that a running proxy writes."""
+"""No answer, event, metric or log line of a running proxy has a secret of a session."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ class Scene:
         return Client(self.crew.ports["one"], timeout=30)
 
     def ask(self, target: str, login: str = LOGIN) -> int:
-        """The status of an opening handshake with all secrets; the console stays if it is open."""
+        """Return the status of an opening handshake with all secrets; an open console stays."""
         client = self.connect()
         head = client.ask(target, ["binary"], [*FIELDS, ("Authorization", basic(login))])
         if head.status == 101:
@@ -176,7 +176,7 @@ class Scene:
             assert secret not in shown and quote(secret, safe="") not in shown, (what, secret, shown)
 
     def check_answers(self) -> None:
-        """Look into every answer to a GET, and into the begin of each event stream."""
+        """Check every answer to a GET, and the beginning of each event stream."""
         (first, *_) = self.people.get("/sessions")["sessions"]
         paths = [
             BASE + operation.path.replace("{id}", first["id"])
@@ -209,7 +209,7 @@ class Scene:
                 self.check(f"esxiproxy {command}", said.getvalue())
 
     def check_lines(self) -> None:
-        """Look into the audit log, the access log, and all that the processes have written."""
+        """Check the audit log, the access log, and the output of all processes."""
         audit = (self.crew.folder / "audit.log").read_text()
         acted = {line["action"] for line in map(json.loads, audit.splitlines())}
         assert acted == {operation.name for operation in OPERATIONS if operation.role is Role.OPERATOR}
@@ -238,7 +238,7 @@ def scene(upstream_certificate: Certificate, tmp_path: Path) -> Iterator[Scene]:
 
 
 def test_no_secret_is_shown(scene: Scene) -> None:
-    """While sessions are open, after each action, and after all of them have ended."""
+    """The test looks while sessions are open, after each action, and after all sessions have ended."""
     scene.run_sessions()
     assert len(scene.consoles) == OPEN
     until(lambda: len(scene.people.get("/sessions")["sessions"]) == OPEN, "the consoles are listed")

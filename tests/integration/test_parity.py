@@ -1,4 +1,4 @@
-"""Parity with nginx: what passes nginx passes esxiproxy the same way, but for what is listed here."""
+"""Parity with nginx: requests and frames pass esxiproxy as they pass nginx, except for the listed cases."""
 
 from __future__ import annotations
 
@@ -185,7 +185,7 @@ def reference(
     upstream_certificate: Certificate,
     listener_certificate: Certificate,
 ) -> Iterator[tuple[Upstreams, Listeners]]:
-    """nginx, and where it leads."""
+    """Run nginx, and return its ports and its upstreams."""
     plain, secure = upstreams
     with dead_port() as nobody:
         leads = Upstreams(plain.port, secure.port, upstream_certificate, nobody)

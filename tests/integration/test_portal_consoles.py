@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import os
@@ -32,6 +33,9 @@ from tests.support.websocket_peers import Client
 from tests.viewer.test_viewer import View as ConsoleView
 
 RFB = b"RFB 003.008\n"
+LONG = os.environ.get("ESXIPROXY_LONG") == "1"
+GOES_ON_WITHIN = 5.0 if LONG else 15.0
+"""Seconds until a console goes on at another host; other programs may have the processors in a short run."""
 RULES = (
     "[access users]\nwho = staff/alice, sso/carol\nwhat = folder:/Prod/*\nmay = open\n\n"
     "[access operators]\nwho = staff/root\nwhat = vsphere:dc1\nmay = open, power, disconnect\n\n"
@@ -68,7 +72,7 @@ class PortalProxy(Proxy):
         return fields["Set-Cookie"].partition(";")[0]
 
     def opening(self, path: str, cookie: str = "") -> tuple[int, Client]:
-        """The status of an opening handshake, and its client."""
+        """Return the status of an opening handshake, and its client."""
         client = Client(self.ports["people"], timeout=25)
         client.send_opening(path, ["binary"], [("Cookie", cookie)] if cookie else [])
         return client.recv_head().status, client
@@ -99,6 +103,9 @@ def hashed(password: str) -> str:
 
 @pytest.fixture(scope="module")
 def scene() -> Iterator[PortalScene]:
+    for fetch in (page_library.fetch, viewer_library.fetch):  # a proxy reads the files when it starts
+        with contextlib.suppress(FetchError):
+            fetch()
     vcenter = vcenter_program.start("--machines", "12", "--hosts", "2", "--task-time", "0")
     text = (
         f"[vsphere dc1]\nurl = {vcenter.url}\nuser = {vcenter.user}\npassword_file = vc.password\n"
@@ -217,11 +224,8 @@ class NoRedirect(urllib.request.HTTPRedirectHandler):
 
 
 def test_a_console_in_the_browser_goes_on_at_another_host(scene: PortalScene) -> None:
-    for fetch in (page_library.fetch, viewer_library.fetch):
-        try:
-            fetch()
-        except FetchError:
-            need("htm", "npm, and a way to its registry")
+    if page_library.missing() or viewer_library.missing():
+        need("@novnc/novnc", "npm, and a way to its registry")
     with Chromium() as chromium:
         view = View(chromium.open("about:blank"), scene.proxy)
         view.page.call("Page.navigate", url=scene.proxy.url)
@@ -240,16 +244,28 @@ def test_a_console_in_the_browser_goes_on_at_another_host(scene: PortalScene) ->
         for key in "hi":
             console.key(key, f"Key{key.upper()}")
         until(lambda: console.has_typed("hi"), "the typed text is in the picture")
-        home = scene.vcenter.machine("web-01")["host"]
-        (away,) = set(scene.vcenter.state()["hosts"]) - {home}
-        moved = time.monotonic()
+
+        (away,) = set(scene.vcenter.state()["hosts"]) - {scene.vcenter.machine("web-01")["host"]}
+        begin = time.monotonic()
         scene.vcenter.control("PATCH", "/machines/web-01", host=away)
-        until(lambda: scene.vcenter.state()["hosts"][away]["consoles"] == 1, "it goes on", 15.0)
+        until(lambda: scene.vcenter.state()["hosts"][away]["consoles"] == 1, "it goes on", 2 * GOES_ON_WITHIN)
         console.state("open")
-        print(
-            f"the console went on after {time.monotonic() - moved:.1f} s; a quiet machine needs less than 5 s"
-        )
+        taken = time.monotonic() - begin
+        print(f"the console went on after {taken:.1f} s")
+        assert taken < GOES_ON_WITHIN
         until(lambda: console.has_typed("hi"), "the picture of the machine is there again")
+        # A user with the right ends the console, whose page does not come back by itself.
+        machine = f"/api/machines/dc1/{scene.vcenter.machine('web-01')['uuid']}"
+        operator = scene.proxy.log_in("root")
+        _, _, body = scene.proxy.ask("GET", f"{machine}/connections", Cookie=operator)
+        labels = [each["label"] for each in json.loads(body)["connections"]]
+        assert len(labels) == 1
+        sent = {"Cookie": operator, "Content_Type": "application/json"}
+        assert scene.proxy.ask("POST", f"{machine}/drop", json.dumps({"labels": labels}), **sent)[0] == 202
+        console.state("closed")
+        assert console.text("sentence") == "A user of the portal has ended consoles of this machine."
+        console.click("again")
+        console.state("open")
         scene.vcenter.control("PATCH", "/machines/web-01", max_consoles=1)
         full = ConsoleView(chromium.open(href))
         sentence = "All consoles of this machine are in use."

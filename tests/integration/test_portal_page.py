@@ -86,6 +86,8 @@ def test_a_user_logs_in_finds_a_machine_and_sees_what_changes(view: View, portal
     view.fill("#search", "web-0007")
     view.wait(f"{ROWS} === 1")
     assert view.evaluate("location.search") == "?search=web-0007"
+    uses = "performance.getEntriesByType('resource').filter(e => e.name.endsWith('/machines?limit=1')).length"
+    until(lambda: view.evaluate(uses) in (1, 2), "the search is a use of the login, every 20 s")
     view.page.key("ArrowDown")
     assert view.focused() == "a web-0007"
     href = view.evaluate("document.activeElement.pathname")
@@ -146,6 +148,9 @@ def test_a_page_comes_back_after_the_login_form(view: View, portal: RunningPorta
     view.fill("input[name=password]", "alice")
     view.page.key("Enter")
     view.wait(f"location.pathname === '/vm/dc1/{machine(3).uuid}'")
+    view.page.call("Page.navigate", url=f"{portal.url}vm/%ff")
+    sentence = "The address of this page names no machine."
+    view.wait(f"document.querySelector('#problem')?.innerText === '{sentence}'")
     view.faults()  # the status of a wrong password
 
 

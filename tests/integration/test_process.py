@@ -27,7 +27,7 @@ Text = Callable[..., str]
 
 
 def carries(client: Client) -> None:
-    """A console opens, echoes a word and closes."""
+    """Open a console, echo a word and close it."""
     with client:
         client.open(TARGET, ["binary"])
         client.send_frame(TEXT, b"hello")
@@ -37,13 +37,13 @@ def carries(client: Client) -> None:
 
 
 def recorded(program: Proxy) -> None:
-    """The log tells of the session, without its ticket, and of nothing else that should worry anybody."""
+    """Check that the log has the session without its ticket, and no error."""
     until(lambda: "/ticket/*** upstream=esxi1 status=101" in program.log(), "the session's record")
     program.assert_clean()
 
 
 def run(*arguments: str | Path, folder: Path, status: int) -> str:
-    """What a twistd says that ends by itself with this status; only the installed package is there for it."""
+    """Return the output of a twistd that exits with this status; it sees the installed package only."""
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     ended = subprocess.run(
         [TWISTD, *arguments],
@@ -67,7 +67,7 @@ def upstream() -> Iterator[ScriptedUpstream]:
 
 @pytest.fixture
 def text(upstream: ScriptedUpstream) -> Text:
-    """A configuration with one listener, which may say where it is."""
+    """Return a configuration with one listener, which may say where it is."""
 
     def content(listen: str = "127.0.0.1:0", *sections: str, **proxy: str) -> str:
         return config.ini(config.listener(listen=listen), config.upstream(upstream.port), *sections, **proxy)
@@ -82,7 +82,7 @@ def secure(upstream_certificate: Certificate) -> Iterator[ScriptedUpstream]:
 
 
 def tls_text(secure: ScriptedUpstream, folder: Path, listen: str = "127.0.0.1:0") -> str:
-    """A TLS listener and a TLS upstream with the files of this folder."""
+    """Return a TLS listener and a TLS upstream with the files of this folder."""
     own = {"certificate": folder / "own.crt", "private_key": folder / "own.key"}
     upstream = config.upstream(f"wss://localhost:{secure.port}", verify="ca", ca=folder / "ca.crt")
     return config.listener(listen=listen, **own) + upstream
@@ -90,7 +90,7 @@ def tls_text(secure: ScriptedUpstream, folder: Path, listen: str = "127.0.0.1:0"
 
 @pytest.fixture
 def tls_folder(tmp_path: Path, authority: Authority, listener_certificate: Certificate) -> Path:
-    """A folder with the listener's certificate and key and the upstream's authority, for its owner only."""
+    """Create a private folder with the listener's certificate and key and the upstream's authority."""
     folder = tmp_path / "tls"
     folder.mkdir(mode=0o700)
     shutil.copy(listener_certificate.path, folder / "own.crt")
@@ -102,8 +102,8 @@ def tls_folder(tmp_path: Path, authority: Authority, listener_certificate: Certi
 # Where it listens
 
 
-def test_in_the_foreground(text: Text) -> None:
-    """With -n it logs to the terminal, and SIGTERM ends it."""
+def test_it_runs_in_the_foreground(text: Text) -> None:
+    """With -n the process logs to the terminal, and SIGTERM ends it."""
     with Proxy(text()) as proxy:
         carries(Client(proxy.ports["one"]))
         recorded(proxy)
@@ -113,7 +113,7 @@ def test_in_the_foreground(text: Text) -> None:
 
 
 def test_an_ipv6_listener(text: Text) -> None:
-    """`[::1]:0` is an address like any other."""
+    """A listener on `[::1]:0` accepts consoles."""
     with Proxy(text("[::1]:0")) as proxy:
         host, _, port = proxy.addresses["one"].rpartition(":")
         assert host == "[::1]"
@@ -122,7 +122,7 @@ def test_an_ipv6_listener(text: Text) -> None:
 
 
 def test_a_unix_socket_listener(text: Text) -> None:
-    """Its path is relative to the configuration's folder, and its mode is what was asked for."""
+    """The path is relative to the configuration's folder, and the mode is the configured one."""
     with Proxy(text("unix:console.sock:mode=660")) as proxy:
         path = proxy.folder / "console.sock"
         assert proxy.addresses["one"] == f"unix:{path}" and path.stat().st_mode & 0o777 == 0o660
@@ -135,7 +135,7 @@ def test_a_unix_socket_listener(text: Text) -> None:
 
 
 def test_a_twisted_endpoint_listener(text: Text) -> None:
-    """Any server endpoint of Twisted's may stand in the configuration."""
+    """A listener may be any server endpoint of Twisted."""
     with Proxy(text("tcp:0:interface=127.0.0.1")) as proxy:
         carries(Client(proxy.ports["one"]))
         recorded(proxy)
@@ -177,7 +177,7 @@ def test_a_daemon_finds_its_files_from_another_folder(tls_folder: Path, secure: 
 
 @ROOT_ONLY
 def test_as_nobody_on_a_privileged_port(tls_folder: Path, secure: ScriptedUpstream) -> None:
-    """Port and files are root's; everything else is done as nobody, with none of root's groups."""
+    """Root binds the port and reads the files. Everything else runs as nobody, without groups of root."""
     port, nobody = privileged_port(), pwd.getpwnam("nobody")
     content = tls_text(secure, tls_folder, f"127.0.0.1:{port}")
     assert tls_folder.stat().st_uid == 0 and tls_folder.stat().st_mode & 0o777 == 0o700
@@ -215,7 +215,7 @@ url = http://127.0.0.1:9
 
 @pytest.mark.parametrize("mode", [["-n"], []], ids=["foreground", "daemon"])
 def test_each_problem_of_a_configuration_is_reported(mode: list[str], tmp_path: Path) -> None:
-    """Each problem has file and line; nothing is bound, nothing goes on."""
+    """Each problem has its file and line. No address is bound, and the process ends."""
     (tmp_path / "proxy.ini").write_text(PROBLEMS)
     said = run(*mode, "esxiproxy", "--config", "proxy.ini", folder=tmp_path, status=1)
     places = re.findall(r"^proxy\.ini:(\d+): \[(\w+ \w+)\] (\w+): ", said, re.M)
@@ -238,7 +238,7 @@ def test_a_missing_configuration_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("mode", ["foreground", "daemon"])
 def test_an_address_in_use_is_an_error_of_the_start(mode: str, text: Text, tmp_path: Path) -> None:
-    """The listener is named, in one line; the process ends, and nothing stays half bound."""
+    """One line names the listener. The process ends, and no address stays bound."""
     with socket.create_server(("127.0.0.1", 0)) as other:
         taken, free = other.getsockname()[1], free_port()
         second = config.listener("two", listen=f"127.0.0.1:{taken}")
@@ -258,7 +258,7 @@ def test_an_address_in_use_is_an_error_of_the_start(mode: str, text: Text, tmp_p
 
 
 def test_sigterm_drains(text: Text, upstream: ScriptedUpstream) -> None:
-    """A console goes on for drain_timeout, then then both sides get a Close 1001 that says why."""
+    """A console continues for drain_timeout, then both sides get a Close 1001 with the reason."""
     upstream.forget()
     with Proxy(text(drain_timeout="1s", close_timeout="2s")) as proxy, Client(proxy.ports["one"]) as client:
         client.open(TARGET, ["binary"])
@@ -279,7 +279,7 @@ def test_sigterm_drains(text: Text, upstream: ScriptedUpstream) -> None:
 
 
 def test_the_last_console_ends_the_drain(text: Text) -> None:
-    """Nobody waits for drain_timeout when nobody is there any more."""
+    """The drain ends with its last session, before drain_timeout."""
     with Proxy(text(drain_timeout="1h")) as proxy:
         client = Client(proxy.ports["one"])
         client.open(TARGET, ["binary"])
@@ -294,7 +294,7 @@ def test_the_last_console_ends_the_drain(text: Text) -> None:
 
 
 def test_peers_that_never_read_do_not_hold_it_up(text: Text) -> None:
-    """Who does not answer the Close within close_timeout is aborted."""
+    """A peer that does not answer the Close within close_timeout is aborted."""
     with (
         Proxy(text(drain_timeout="500ms", close_timeout="1s")) as proxy,
         Client(proxy.ports["one"]) as client,

@@ -1,6 +1,6 @@
 """Redis hangs, is emptied or fails over, while consoles run and a stream of new ones arrives at two proxies.
 
-`ESXIPROXY_LONG=1` makes it 200 consoles in the stead of 20, and an outage of 20 s in the stead of 3.  That is
+`ESXIPROXY_LONG=1` makes it 200 consoles instead of 20, and an outage of 20 s instead of 3.  That is
 longer than the leases.
 """
 

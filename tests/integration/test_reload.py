@@ -1,4 +1,4 @@
-"""A running process reads its configuration again, and ends when it is told to."""
+"""A running process reads its configuration again, and ends on a signal."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def echoes(client: Client, text: bytes = b"hello") -> bool:
 
 
 def shown(client: Client) -> bytes | None:
-    """The certificate that the client was shown."""
+    """Return the certificate that the client was shown."""
     assert isinstance(client.stream, ssl.SSLSocket)
     return client.stream.getpeercert(binary_form=True)
 
@@ -60,7 +60,7 @@ def upstream() -> Iterator[ScriptedUpstream]:
 
 @pytest.fixture
 def folder(tmp_path: Path, listener_certificate: Certificate) -> Path:
-    """A folder with the certificate and the key of a listener."""
+    """Create a folder with the certificate and the key of a listener."""
     put(listener_certificate, tmp_path)
     return tmp_path
 
@@ -77,10 +77,10 @@ def own(folder: Path) -> dict[str, Path]:
 # What a reload changes
 
 
-def test_a_renewed_certificate(
+def test_a_renewed_certificate_is_for_new_connections(
     upstream: ScriptedUpstream, folder: Path, authority: Authority, listener_certificate: Certificate
 ) -> None:
-    """New connections see it, the console that runs goes on under the old one, and the file is as before."""
+    """New connections get the new certificate. The open console continues under the old one."""
     port, renewed = free_port(), authority.server("renewed")
     with Reloaded(section("one", port, **own(folder)) + to(upstream)) as proxy:
         with console(port, tls=True) as running:
@@ -94,8 +94,10 @@ def test_a_renewed_certificate(
         proxy.assert_clean()
 
 
-def test_a_client_authority(upstream: ScriptedUpstream, folder: Path, authority: Authority) -> None:
-    """Who comes after it needs a certificate, who is there does not."""
+def test_a_new_client_authority_is_for_new_connections(
+    upstream: ScriptedUpstream, folder: Path, authority: Authority
+) -> None:
+    """Clients that connect after the reload need a certificate, and connected ones do not."""
     port = free_port()
     text = section("one", port, **own(folder)) + to(upstream)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -111,7 +113,7 @@ def test_a_client_authority(upstream: ScriptedUpstream, folder: Path, authority:
 
 
 def test_listeners_come_and_go(upstream: ScriptedUpstream) -> None:
-    """A console goes on when its listener is gone, and nobody else comes in there."""
+    """A console continues when its listener is removed, and no new client is accepted there."""
     first, second = free_ports(2)
     with Reloaded(section("one", first) + to(upstream)) as proxy:
         with console(first) as running:
@@ -191,7 +193,7 @@ def test_a_broken_file_changes_nothing(upstream: ScriptedUpstream) -> None:
 
 
 def test_an_address_in_use_changes_nothing(upstream: ScriptedUpstream) -> None:
-    """Not even the listener before it is bound then."""
+    """The reload binds no listener then, not even the ones in front of it."""
     port, free = free_ports(2)
     with (
         socket.create_server(("127.0.0.1", 0)) as other,
@@ -207,7 +209,7 @@ def test_an_address_in_use_changes_nothing(upstream: ScriptedUpstream) -> None:
 
 
 def test_ten_reloads_in_a_row_refuse_no_client(upstream: ScriptedUpstream) -> None:
-    """Consoles are opened all the time and do what they should; the one from before goes on."""
+    """Consoles are opened all the time and echo, and the first console continues."""
     port, extra = free_ports(2)
     plain = section("one", port) + to(upstream)
     texts = [
@@ -280,7 +282,7 @@ def test_a_daemon_finds_its_file_from_another_folder(upstream: ScriptedUpstream)
 def test_systemd_is_notified_of_reloads(
     upstream: ScriptedUpstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """READY follows every RELOADING, whatever came of it."""
+    """READY follows every RELOADING, also after a failed reload."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as heard:
         heard.bind(str(tmp_path / "notify"))
         heard.settimeout(15)
@@ -308,7 +310,7 @@ def test_systemd_is_notified_of_reloads(
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
 def test_a_second_signal_ends_it_at_once(upstream: ScriptedUpstream, number: signal.Signals) -> None:
-    """Consoles are aborted, their records are written, and it is an end in order all the same."""
+    """Consoles are aborted and recorded, and the process exits in order."""
     port = free_port()
     text = config.ini(section("one", port), to(upstream), drain_timeout="1h", access_log="access.log")
     with Reloaded(text) as proxy, console(port) as running, console(port) as idle:
@@ -353,7 +355,7 @@ run()
 
 
 class Signalled(Proxy):
-    """It gets SIGTERM, once or more often, when it has just bound its listener."""
+    """A proxy that gets SIGTERM, once or more often, just after it has bound its listener."""
 
     def __init__(self, text: str, times: int) -> None:
         super().__init__(text)
@@ -370,7 +372,7 @@ class Signalled(Proxy):
 
 @pytest.mark.parametrize("times", [1, 2])
 def test_a_signal_while_it_starts_ends_it_in_order(upstream: ScriptedUpstream, times: int) -> None:
-    """It is kept until there is something that can stop."""
+    """The signal is kept until the reactor runs and can be stopped."""
     with Signalled(section("one", 0) + to(upstream), times) as proxy:
         assert proxy.stop() == 0
         assert "SIGTERM: shutting down" in proxy.log() and "Server Shut Down" in proxy.log()

@@ -1,4 +1,4 @@
-"""Reloads with other routers, authenticators and keys: consoles go on, new requests have the new rules."""
+"""Reloads with other routers, authenticators and keys: consoles continue, new requests have new rules."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Keys:
         (folder / "logins.json").write_text(json.dumps({"keys": [{**public, "kid": self.name}]}))
 
     def login(self, name: str) -> Field:
-        """Return the field of somebody who has logged in at the issuer."""
+        """Return the field of a user who has logged in at the issuer."""
         now = int(time.time())
         claims = {"iss": ISSUER, "aud": AUDIENCE, "sub": name, "iat": now, "exp": now + 600}
         token = jwt.encode(claims, self.key, "EdDSA", headers={"kid": self.name})
@@ -161,7 +161,7 @@ def status(port: int, target: str, *fields: Field) -> int:
 
 
 def answers(proxy: Proxy, keys: dict[str, Keys], links: dict[str, IssuedLink]) -> dict[str, int]:
-    """Return the statuses of what somebody may or may not do."""
+    """Return the statuses of requests that the rules allow or refuse."""
     users, host = proxy.ports["users"], f"/h/esxi1{TARGET}"
     found = {name: status(users, host, basic(name)) for name in ("alice", "bob", "carol")}
     found |= {name: status(users, f"/h/{name}{TARGET}", basic("alice")) for name in ("esxi2", "esxi3")}
@@ -184,7 +184,7 @@ def sized(request: pytest.FixtureRequest, scene: Versions) -> Iterator[Versions]
 
 
 def test_a_reload_with_other_rules_loses_no_console(sized: Versions) -> None:
-    """A version with mistakes changes nothing; the next one holds for every request after it."""
+    """A version with mistakes changes nothing. The next version holds for every request after it."""
     scene = sized
     with scene.proxy() as proxy:
         issued_links.await_state(proxy.ports["links"])

@@ -1,6 +1,6 @@
-"""Reloads, and a worker that is killed, while consoles and new sessions go on; every byte is checked.
+"""Reloads and a killed worker under open and new consoles, with every byte checked.
 
-`ESXIPROXY_LONG=1` makes it 20 reloads and at least 20,000 connects in the stead of 6 and 900.
+`ESXIPROXY_LONG=1` makes 20 reloads and at least 20,000 connects instead of 6 and 900.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ each_number_of_workers = pytest.mark.parametrize("workers", [1, 2], ids=["one pr
 
 
 def filled(stage: Stage, visits: float) -> None:
-    """All consoles are open, and new sessions come."""
+    """Start the load, and wait until all consoles are open."""
     load = stage.load
     load.go(CONSOLES, RATE, visits)
     assert load.loop.run(PATIENCE, load.is_full) and not load.tally.failures, load.tally.report()
 
 
 def says(stage: Stage, text: str) -> Callable[[], bool]:
-    """Answers whether the log has had this since now."""
+    """Return a function that returns whether the log has this text since now."""
     path = stage.proxy.folder / "output.log"
     mark = path.stat().st_size
 
@@ -56,14 +56,14 @@ def says(stage: Stage, text: str) -> Callable[[], bool]:
 
 
 def reload(stage: Stage, text: str) -> None:
-    """A SIGHUP, while the load goes on; the log says this then."""
+    """Send SIGHUP under load, and wait for this text in the log."""
     said = says(stage, text)
     os.kill(stage.proxy.pid, signal.SIGHUP)
     assert stage.load.loop.run(PATIENCE, said), f"{text!r} is not in the log:\n{stage.proxy.log()[-3000:]}"
 
 
 def begun(stage: Stage, count: int) -> bool:
-    """Go on until there were so many connects; whether nothing has failed."""
+    """Continue until there were so many connects, and return whether all of them have succeeded."""
     tally = stage.load.tally
     return (
         stage.load.loop.run(10 * PATIENCE, lambda: tally.begun >= count or tally.failures)
@@ -73,7 +73,10 @@ def begun(stage: Stage, count: int) -> bool:
 
 @each_number_of_workers
 def test_a_reload_loses_no_console_no_byte_and_no_connect(workers: int, tmp_path: Path) -> None:
-    """Nor does one with a broken file; behind the reload with another certificate nobody sees the old one."""
+    """A reload with a broken file loses nothing either.
+
+    After a reload with a new certificate no client gets the old one.
+    """
     with staged(tmp_path, PACE, PINGS, workers) as stage:
         load, tally, good = stage.load, stage.load.tally, stage.proxy.path.read_text()
         filled(stage, VISITS)
@@ -108,7 +111,7 @@ def test_a_reload_loses_no_console_no_byte_and_no_connect(workers: int, tmp_path
 
 
 def test_a_worker_that_is_killed_takes_only_its_own_sessions_with_it(tmp_path: Path) -> None:
-    """The others' go on, new ones open within a second, and there are as many workers as before."""
+    """The sessions of other workers continue, new ones open within a second, and the worker is replaced."""
     with staged(tmp_path, PACE, PINGS, workers=2) as stage:
         load, tally = stage.load, stage.load.tally
         filled(stage, VISITS)
@@ -147,7 +150,7 @@ def test_a_worker_that_is_killed_takes_only_its_own_sessions_with_it(tmp_path: P
 
 
 def connections(pid: int) -> set[tuple[int, int]]:
-    """The TCP connections that this process holds: its own port and the other side's."""
+    """Return the TCP connections of this process: its own port and that of the other side."""
     inodes = set()
     for entry in Path(f"/proc/{pid}/fd").iterdir():
         try:

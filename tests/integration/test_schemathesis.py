@@ -66,7 +66,7 @@ def visited(port: int) -> Iterator[None]:
 
 
 def text(upstream: EchoUpstream, folder: Path, workers: int) -> str:
-    """A configuration whose names are those in the made-up requests and in the examples of the document."""
+    """Return a configuration with the names in the generated requests and in the document's examples."""
     visitors = config.authenticator("visitors", "htpasswd", file="visitors")
     listener = config.listener(
         NAME,

@@ -59,7 +59,7 @@ MODES = {
 
 
 class SlowHttpTest(Program):
-    """Debian's slowhttptest in one of its modes; it ends by itself."""
+    """Debian's slowhttptest in one of its modes."""
 
     name = "slowhttptest"
     ours = False
@@ -70,21 +70,21 @@ class SlowHttpTest(Program):
         self._arguments = [argument.format(port=port) for argument in MODES[mode]]
 
     def command(self) -> Sequence[str | Path]:
-        often = ["-c", str(CONNECTIONS), "-r", "100", "-l", str(SECONDS), "-p", "5"]
+        often = ["-c", str(CONNECTIONS), "-r", "250", "-l", str(SECONDS), "-p", "5"]
         return [self._path, *often, *self._arguments]
 
     def is_ready(self) -> bool:
         return True
 
     def over(self, seconds: float) -> bool:
-        """Whether it has ended, after so many seconds at most."""
+        """Return whether the client has ended within so many seconds."""
         assert self._process is not None
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(seconds)
         return self._process.poll() is not None
 
     def most(self, what: str) -> int:
-        """The largest number that it has shown of its connections."""
+        """Return the largest number of connections in this state that the client has reported."""
         plain = re.sub(r"\x1b\[[0-9;]*m", "", self.log())
         return max(
             (int(number) for number in re.findall(rf"^{what}:\s+(\d+)", plain, re.MULTILINE)), default=0
@@ -93,7 +93,7 @@ class SlowHttpTest(Program):
 
 @pytest.fixture(scope="module")
 def descriptors() -> Iterator[None]:
-    """As many as the system allows: the programs get them from here."""
+    """Raise the limit on descriptors, which the programs inherit, to its maximum."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     yield

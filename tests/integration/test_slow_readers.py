@@ -38,7 +38,7 @@ class SlowReaders(Proxy):
 
     @contextlib.contextmanager
     def reader(self, listener: str, kind: str) -> Iterator[Peer]:
-        """A client with a small buffer that has the head of its answer."""
+        """Return a client with a small buffer that has read the head of its answer."""
         family = socket.AF_UNIX if listener == "unix" else socket.AF_INET
         stream = socket.socket(family)
         stream.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER)
@@ -54,12 +54,12 @@ class SlowReaders(Proxy):
             yield peer
 
     def stalled(self) -> int:
-        """How many sessions were ended so far since a client acknowledged nothing."""
+        """Return how many sessions were ended because a client acknowledged nothing."""
         return len(re.findall(r"StallTimeout: the client acknowledged nothing", self.log()))
 
 
 def endless(connection: Connection) -> None:
-    """A host that sends a picture, or a file, for as long as somebody wants it."""
+    """Send a picture, or a file, until the reader has ended."""
     connection.read_request()
     assert connection.request is not None
     if connection.request.one("Upgrade"):
@@ -94,7 +94,7 @@ def proxy(transports: str, listener_certificate: Certificate) -> Iterator[SlowRe
 
 
 def test_slow_readers_are_kept_and_stalled_ones_are_ended(proxy: SlowReaders) -> None:
-    """Those that read nothing are ended in the time in which the others read on."""
+    """Clients that read nothing are ended, while slow readers continue."""
     pairs = [(listener, kind) for listener in TAKES for kind in ("console", "page")]
     with contextlib.ExitStack() as stack:
         slow = [(stack.enter_context(proxy.reader(*pair)), TAKES[pair[0]], pair) for pair in pairs]

@@ -25,7 +25,7 @@ PINGS = "ping_interval = 5s"
 
 
 def test_memory_and_descriptors_stay_while_consoles_come_and_go(tmp_path: Path) -> None:
-    """No console is lost, no byte is wrong, memory is flat after the warm-up, descriptors are as before."""
+    """No console is lost and no byte is wrong. Memory and descriptors stay the same after the warm-up."""
     with staged(tmp_path, pace=4.0, lines=PINGS) as stage:
         load, tally = stage.load, stage.load.tally
         assert fill(stage, PLAN), tally.report()

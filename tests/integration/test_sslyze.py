@@ -45,7 +45,7 @@ reactor.run()
 
 @contextmanager
 def serving(certificate: Certificate, weaken: str = "") -> Iterator[int]:
-    """A Twisted server with a listener's context, in a process of its own; its port."""
+    """Run a Twisted server with a listener's context in another process, and return its port."""
     process = subprocess.Popen(
         [sys.executable, "-c", SERVER, certificate.path, certificate.key_path, weaken],
         stdout=subprocess.PIPE,

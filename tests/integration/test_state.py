@@ -1,4 +1,4 @@
-"""The shared state as real processes see it: locked by somebody, taken away, on a full disk."""
+"""The shared state as real processes see it: locked by another program, removed, on a full disk."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ GONE, BACK = "shared state unavailable", "shared state available again"
 
 
 def text(path: Path, upstream: EchoUpstream) -> str:
-    """A listener whose shared state is this database."""
+    """Return a listener whose shared state is this database."""
     return config.ini(
         config.listener(),
         config.upstream(upstream.port),
@@ -49,14 +49,14 @@ def proxy(path: Path, upstream: EchoUpstream) -> Iterator[Proxy]:
 
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Another program has the database for itself."""
+    """Lock the database, as another program would."""
     with contextlib.closing(sqlite3.connect(path, timeout=10, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         yield
 
 
 def asked(proxy: Proxy) -> tuple[int, float]:
-    """A new client's status, and how long it took."""
+    """Return the status of a new client, and its seconds."""
     before = time.monotonic()
     with Client(proxy.ports["one"]) as client:
         client.send_request(LINE, handshake_fields(["binary"]))
@@ -64,7 +64,7 @@ def asked(proxy: Proxy) -> tuple[int, float]:
 
 
 def listed(path: Path) -> int:
-    """How many sessions are in the list; none where there is no list."""
+    """Return the number of listed sessions, 0 without a list."""
     with contextlib.suppress(sqlite3.OperationalError), contextlib.closing(_only_read(path)) as other:
         return int(other.execute("SELECT count(*) FROM sessions").fetchone()[0])
     return 0
@@ -75,7 +75,7 @@ def _only_read(path: Path) -> sqlite3.Connection:
 
 
 def free(proxy: Proxy) -> None:
-    """There is room for all again."""
+    """Wait until all slots are free."""
     clients: list[Client] = []
 
     def all_three() -> bool:
@@ -92,7 +92,7 @@ def free(proxy: Proxy) -> None:
 
 
 def terminated(proxy: Proxy, times: int = 1) -> float:
-    """How long the process goes on after so many SIGTERMs; its status is 0."""
+    """Return the seconds until the process has exited with status 0, after so many SIGTERMs."""
     assert proxy._process is not None
     for number in range(times):
         os.kill(proxy.pid, signal.SIGTERM)
@@ -104,7 +104,7 @@ def terminated(proxy: Proxy, times: int = 1) -> float:
 
 
 def test_a_locked_database_refuses_new_clients_only(proxy: Proxy, path: Path) -> None:
-    """They hear of it within moments, consoles go on, and what ended meanwhile is free afterwards."""
+    """New clients are refused quickly, consoles continue, and slots of ended ones are free afterwards."""
     consoles = opened(proxy.ports["one"], 3)
     until(lambda: listed(path) == 3, "they are listed")
     with locked(path):
@@ -124,7 +124,7 @@ def test_a_locked_database_refuses_new_clients_only(proxy: Proxy, path: Path) ->
 
 
 def test_a_process_with_a_locked_database_ends_in_time(proxy: Proxy, path: Path) -> None:
-    """Its drain takes as long as ever, however many consoles have ended."""
+    """The drain takes its usual time with any number of ended consoles."""
     consoles = opened(proxy.ports["one"], 3)
     until(lambda: listed(path) == 3, "they are listed")
     with locked(path):
@@ -145,7 +145,7 @@ def test_a_second_sigterm_is_at_once_with_a_locked_database(proxy: Proxy, path: 
 
 
 def test_a_database_that_is_taken_away_comes_back_with_all_that_is_here(proxy: Proxy, path: Path) -> None:
-    """Its consoles are listed in the new one, and the limit holds."""
+    """The open consoles are listed in the new database, and the limit holds."""
     consoles = opened(proxy.ports["one"], 3)
     until(lambda: listed(path) == 3, "they are listed")
     for file in path.parent.iterdir():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import ssl
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ from tests.support.certificates import Authority, Certificate
 from tests.support.crowd import Crew, Single
 from tests.support.govmomi_simulator import Govmomi, ask_tickets
 from tests.support.programs import until
+from tests.support.pyvmomi_machines import machines
 from tests.support.redis_server import RedisServer
 from tests.support.rfb_client import RfbClient
 from tests.support.vcenter_program import PASSWORD, VCenterProgram
@@ -23,7 +25,7 @@ from tests.support.vcenter_program import PASSWORD, VCenterProgram
 pytest.importorskip("pyVmomi")
 
 from pyVim.connect import Disconnect, SmartConnect
-from pyVmomi import vim
+from pyVmomi import SoapStubAdapter, vim
 
 VARYING = re.compile(rb"(?im)^(?:date|x-request-id|via|set-cookie): [^\r\n]*\r\n")
 MACHINES = ("web-01", "web-02", "web-03")
@@ -33,7 +35,7 @@ PUBLIC_URL = "https://consoles.example.com"
 def rewriting(
     name: str, certificate: Certificate, public_url: str = PUBLIC_URL, allow: str = "127.0.0.0/8"
 ) -> str:
-    """The section of a listener that rewrites tickets."""
+    """Return the section of a listener that rewrites tickets."""
     return config.listener(
         name,
         "vcenter",
@@ -47,7 +49,7 @@ def rewriting(
 
 
 def in_front_of(port: int, *listeners: str, **keys: Any) -> str:
-    """The configuration of a proxy with these listeners in front of the vCenter at a port."""
+    """Return the configuration of a proxy with these listeners in front of the vCenter at a port."""
     return config.ini(
         *listeners,
         config.upstream(f"wss://127.0.0.1:{port}", "vcenter", verify="none"),
@@ -151,12 +153,6 @@ def scene(authority: Authority, tmp_path_factory: pytest.TempPathFactory) -> Ite
         vcenter_program.stop(vcenter)
 
 
-def machines(connected: Any) -> dict[str, Any]:
-    content = connected.RetrieveContent()
-    view = content.viewManager.CreateContainerView(content.rootFolder, [vim.VirtualMachine], True)
-    return {machine.name: machine for machine in view.view}
-
-
 def test_tickets_name_the_proxy_and_open_the_right_console_once(scene: TicketScene) -> None:
     certificate, port = scene.certificate, scene.crew.ports["tickets"]
     hosts = list(scene.vcenter.state()["hosts"])
@@ -195,7 +191,23 @@ def test_tickets_name_the_proxy_and_open_the_right_console_once(scene: TicketSce
         old = found[name].AcquireMksTicket()
         assert (old.host, old.port, old.sslThumbprint) == ("consoles.example.com", 443, certificate.sha1)
         scene.check(name, old.ticket)
+
+    # As VMRC does with vmrc://clone:TICKET@PROXY: it clones the session and asks for a ticket itself.
+    clone = connected.content.sessionManager.AcquireCloneTicket()
+    scene.used.append(clone)
     Disconnect(connected)
+    stub = SoapStubAdapter(
+        "127.0.0.1", port, version="vim.version.version9", sslContext=ssl._create_unverified_context()
+    )
+    content = vim.ServiceInstance("ServiceInstance", stub).RetrieveContent()
+    assert content.sessionManager.CloneSession(clone).userName == scene.vcenter.user
+    with pytest.raises(vim.fault.InvalidLogin):
+        content.sessionManager.CloneSession(clone)
+    moid = scene.vcenter.machine("web-02")["moid"]
+    ticket = vim.VirtualMachine(moid, stub).AcquireTicket("webmks")
+    assert (ticket.host, ticket.port) == ("consoles.example.com", 443)
+    scene.check("web-02", ticket.ticket)
+    content.sessionManager.Logout()
 
     # A client of govmomi, the library of govc, which verifies the certificate of the proxy.
     asked_by = (scene.authority.path, scene.vcenter.user, PASSWORD)
@@ -232,6 +244,19 @@ def test_tickets_name_the_proxy_and_open_the_right_console_once(scene: TicketSce
         assert console.recv_head().status == 502
     answered = scene.curl(scene.crew.ports["plain"], path, *asked)[1]
     assert b"wss://127.0.0.1" in answered
+    scene.used.append(re.findall(rb"/ticket/(\w+)", answered)[0].decode())
+
+    # VI-JSON has the fields of SOAP.
+    session = ("-H", f"vmware-api-session-id: {token}", "-d", '{"ticketType": "webmks"}')
+    for name in MACHINES:
+        path = f"/sdk/vim25/8.0.3.0/VirtualMachine/{scene.vcenter.machine(name)['moid']}/AcquireTicket"
+        answer = json.loads(scene.curl(port, path, *session)[1])
+        assert (answer["host"], answer["port"]) == ("consoles.example.com", 443)
+        assert answer["sslThumbprint"] == certificate.sha1
+        assert answer["url"] == f"wss://consoles.example.com:443/ticket/{answer['ticket']}"
+        scene.check(name, answer["ticket"])
+    answered = scene.curl(scene.crew.ports["plain"], path, *session)[1]
+    assert b'"host": "127.0.0.' in answered and certificate.sha1.encode() not in answered
     scene.used.append(re.findall(rb"/ticket/(\w+)", answered)[0].decode())
 
     # A host outside of tickets_allow.

@@ -118,7 +118,7 @@ def machines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machines]:
 
 
 def asked(port: int) -> bool:
-    """Whether there is a console; it is ended at once."""
+    """Return whether a console can be opened, and end it at once."""
     with Client(port) as client:
         return client.ask(TARGET, ["binary"]).status == 101
 

@@ -23,7 +23,7 @@ TARGET = f"/ticket/{SECRET}"
 
 
 def text(url: str, keys: str) -> str:
-    """A listener in front of this upstream."""
+    """Return a listener in front of this upstream."""
     return config.ini(
         config.listener(),
         config.upstream(url, more=keys),
@@ -34,7 +34,7 @@ def text(url: str, keys: str) -> str:
 
 
 def ask(text: str) -> tuple[int, str, str]:
-    """The status and Proxy-Status that a client gets, and the proxy's log behind the session's record."""
+    """Return the status and Proxy-Status of a client, and the log after the record of its session."""
     with Proxy(text) as proxy:
         with Client(proxy.ports["one"]) as client:
             head = client.ask(TARGET, ["binary"])
@@ -46,7 +46,7 @@ def ask(text: str) -> tuple[int, str, str]:
 
 @pytest.fixture(scope="module")
 def wrong(tmp_path_factory: pytest.TempPathFactory, authority: Authority) -> dict[str, Certificate]:
-    """Certificates that nobody should trust."""
+    """Create certificates that must not be trusted."""
     folder = tmp_path_factory.mktemp("wrong")
     return {
         "self-signed": self_signed(folder),
@@ -122,7 +122,10 @@ def test_an_authority_of_the_sites_own_is_trusted_for_name_and_address(authority
 def test_a_host_with_tls_1_0_carries_a_console_where_it_is_asked_for(
     authority: Authority, ciphers: str
 ) -> None:
-    """With `tls_profile = old` messages of many records go both ways; without, the host is a 502."""
+    """With `tls_profile = old` messages of many records pass in both directions.
+
+    Without it the host is a 502.
+    """
     context = authority.server("aged", key="rsa").server_context()
     context.set_ciphers(f"{ciphers}:@SECLEVEL=0")
     with warnings.catch_warnings():

@@ -26,7 +26,7 @@ from esxiproxy.core.routing import Identity, Verify
 from esxiproxy.core.thumbprint import Pin
 from esxiproxy.vsphere.machine import Power
 from esxiproxy.vsphere.service import VSphereService
-from esxiproxy.vsphere.soap import ObjectRef, group, reference, soap_call
+from esxiproxy.vsphere.soap import ObjectRef, element, group, reference, soap_call
 from tests.support import config, govmomi_simulator, sim_program, vcenter_program
 from tests.support.crowd import Crew
 from tests.support.govmomi_simulator import Govmomi
@@ -172,7 +172,7 @@ def test_machines_tickets_and_faults_of_a_vcenter(joined):
     assert joined.result(joined.service.acquire_ticket(on)).port == state["hosts"][other]["port"]
     joined.change(on.name, name="a%2f<b>", max_consoles=3, folder="/Deep/er")
     joined.until(lambda: joined.service.inventories["dc1"].machines[on.uuid].name == "a/<b>")
-    moved = joined.service.find("a/<b>")
+    moved = joined.machine("a/<b>")
     assert (moved.max_consoles, moved.folder) == (3, "/Deep/er")
     assert joined.result(joined.service.connections(moved)) == ()
     assert joined.result(joined.service.thumbnail(moved)).startswith(b"\x89PNG")
@@ -273,6 +273,15 @@ def test_a_thousand_machines_of_the_simulator_of_govmomi(tmp_path, authority, st
             if moved:
                 act("RelocateVM_Task", group("spec", reference("host", ObjectRef("HostSystem", moved[0]))))
                 joined.until(lambda: joined.inventory.machines[machine.uuid].host != machine.host)
+            if not standalone:  # only a vCenter clones
+                parent = server._watch._objects.of("VirtualMachine")[machine.moid]["parent"]
+                spec = group("spec", group("location"), element("template", False), element("powerOn", False))
+                folder = reference("folder", ObjectRef("Folder", parent))
+                act("CloneVM_Task", folder, element("name", "copy"), spec)
+                joined.until(lambda: any(each.name == "copy" for each in joined.inventory.machines.values()))
+                copy = joined.machine("copy")
+                assert copy.uuid != machine.uuid and copy.folder == machine.folder
+                assert isinstance(joined.error(joined.service.acquire_ticket(copy)), MachinePoweredOff)
             end = time.monotonic() + 2.5
             joined.until(lambda: time.monotonic() > end)  # the session is idle, and ends
             assert joined.result(joined.service.acquire_ticket(machine)).ticket
@@ -280,7 +289,7 @@ def test_a_thousand_machines_of_the_simulator_of_govmomi(tmp_path, authority, st
             act("PowerOffVM_Task")
             act("Destroy_Task")
             joined.until(lambda: machine.uuid not in joined.inventory.machines)
-            assert joined.inventory.problem is None and len(joined.inventory.machines) == 999
+            assert joined.inventory.problem is None and len(joined.inventory.machines) == 1000 - standalone
             joined.result(joined.service.stop())
             joined.close()
     finally:

@@ -1,4 +1,4 @@
-"""Several workers behind one port: how connections are spread, and crashes."""
+"""Several workers behind one port: the balance of their connections, and crashes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.support.workers import Text, expired, published, records
 
 @pytest.mark.parametrize("workers", [2, 4])
 def test_consoles_are_spread_evenly(text: Text, workers: int) -> None:
-    """After a thousand arrivals, one by one and fifty at once, nobody holds over 1.2 times the mean."""
+    """After a thousand arrivals, one by one and fifty at once, no worker has over 1.2 times the mean."""
     with Crew(text(workers)) as crew:
         port, pids = crew.ports["one"], crew.workers()
         assert len(pids) == workers
@@ -38,7 +38,7 @@ def test_consoles_are_spread_evenly(text: Text, workers: int) -> None:
 
 
 def test_a_worker_that_hangs_is_not_waited_for(text: Text) -> None:
-    """A stopped worker keeps its consoles; new ones come to the others, whoever held more before."""
+    """A stopped worker keeps its consoles. New ones go to the others, also to those with more consoles."""
     with Crew(text()) as crew:
         port, (stopped, other) = crew.ports["one"], crew.workers()
         clients = opened(port, 20)
@@ -57,7 +57,7 @@ def test_a_worker_that_hangs_is_not_waited_for(text: Text) -> None:
 
 
 def test_a_worker_that_is_killed_takes_its_own_consoles_only(text: Text) -> None:
-    """The others' go on, new ones open at once, another worker comes, and each lost one is recorded."""
+    """Other consoles continue, new ones open at once, the worker is replaced, and lost ones are recorded."""
     with Crew(text()) as crew:
         port, (victim, survivor) = crew.ports["one"], crew.workers()
         clients = opened(port, 40)
@@ -88,7 +88,7 @@ def lapsed(crew: Crew, victim: int, total: int, hangs: int) -> None:
 
 
 def test_a_worker_that_hangs_for_longer_than_its_lease_has_its_consoles_recorded(text: Text) -> None:
-    """Nobody tells of them while it may come back, and whoever finds it dead finds them all."""
+    """The sessions are not recorded while the worker may continue, and all of them are when it is dead."""
     with Crew(text()) as crew:
         port, (victim, _survivor) = crew.ports["one"], crew.workers()
         clients = opened(port, 20)
@@ -104,7 +104,7 @@ def test_a_worker_that_hangs_for_longer_than_its_lease_has_its_consoles_recorded
 
 
 def test_a_worker_that_resumes_after_its_lease_loses_nothing(text: Text) -> None:
-    """Its consoles are alive and listed again, and none of them is recorded as lost."""
+    """The consoles of the worker are listed again, and none of them is recorded as lost."""
     with Crew(text()) as crew:
         port, (victim, _survivor) = crew.ports["one"], crew.workers()
         clients = opened(port, 20)
@@ -122,8 +122,8 @@ def test_a_worker_that_resumes_after_its_lease_loses_nothing(text: Text) -> None
         crew.assert_clean()
 
 
-def test_a_crash_loop_backs_off_and_is_loud(text: Text) -> None:
-    """Whoever dies young waits for twice as long each time, while the other worker serves."""
+def test_a_crash_loop_backs_off_and_is_logged(text: Text) -> None:
+    """The restart of a worker that crashes early is delayed twice as long each time. The other one serves."""
     with Crew(text()) as crew:
         (first, _other), port = crew.workers(), crew.ports["one"]
         for delay in ("0.1", "0.2", "0.4", "0.8"):

@@ -20,14 +20,14 @@ from tests.support.workers import Text, gone, published, records, refuses
 
 
 def drains(port: int, clients: list[Client]) -> None:
-    """The port is closed, and its consoles go on until they are ended."""
+    """Check that the port is closed, and that open consoles continue until they are ended."""
     until(lambda: refuses(port), "nobody listens any more")
     assert all(echoes(client) for client in clients)
     let_go(clients)
 
 
 def test_sigterm_drains_all_workers(text: Text) -> None:
-    """No console is taken any more; those that are there go on, and with the last one the status is 0."""
+    """New consoles are refused, open ones continue, and the status is 0 after the last one."""
     with Crew(text()) as crew:
         port, workers = crew.ports["one"], crew.workers()
         clients = opened(port, 6)
@@ -40,7 +40,7 @@ def test_sigterm_drains_all_workers(text: Text) -> None:
 
 
 def test_a_draining_worker_records_the_sessions_of_a_crashed_one(text: Text) -> None:
-    """The others' consoles go on meanwhile; nobody is left to do so for the last one, which the log says."""
+    """Other consoles continue. No worker can record the sessions of the last one, and the log says so."""
     with Crew(text()) as crew:
         port, (victim, last) = crew.ports["one"], crew.workers()
         clients = opened(port, 20)
@@ -59,7 +59,7 @@ def test_a_draining_worker_records_the_sessions_of_a_crashed_one(text: Text) -> 
 
 
 def test_a_drain_ends_with_a_close_and_a_reason(text: Text) -> None:
-    """Whoever stays beyond drain_timeout gets 1001."""
+    """Clients that stay beyond drain_timeout get 1001."""
     with Crew(text(drain="1s")) as crew:
         clients = opened(crew.ports["one"], 6)
         os.kill(crew.pid, signal.SIGTERM)
@@ -69,7 +69,7 @@ def test_a_drain_ends_with_a_close_and_a_reason(text: Text) -> None:
 
 
 def test_a_signal_to_all_processes_is_one_signal(text: Text) -> None:
-    """As ctrl-C and KillMode=control-group send it: nobody is replaced, and consoles drain."""
+    """Ctrl-C and KillMode=control-group send such signals. No worker is replaced, and consoles drain."""
     with Crew(text()) as crew:
         port, workers = crew.ports["one"], crew.workers()
         clients = opened(port, 6)
@@ -83,7 +83,7 @@ def test_a_signal_to_all_processes_is_one_signal(text: Text) -> None:
 
 
 def test_a_second_sigterm_is_at_once(text: Text) -> None:
-    """The drain is over, whatever it had left; a worker that hangs is killed."""
+    """The second signal ends the drain with open consoles, and a worker that hangs is killed."""
     with Crew(text(drain="5m")) as crew:
         port, workers = crew.ports["one"], crew.workers()
         clients = opened(port, 6)
@@ -97,7 +97,7 @@ def test_a_second_sigterm_is_at_once(text: Text) -> None:
 
 
 def test_without_their_master_workers_drain_and_end(text: Text) -> None:
-    """No process is left behind when the master is killed, and no console is cut off."""
+    """No process is left after the master is killed, and no console is cut off."""
     with Crew(text()) as crew:
         port, workers = crew.ports["one"], crew.workers()
         clients = opened(port, 6)
@@ -110,7 +110,7 @@ def test_without_their_master_workers_drain_and_end(text: Text) -> None:
 
 
 def test_workers_that_cannot_start_end_the_start(text: Text) -> None:
-    """One line says why, and the status is 1."""
+    """One line has the reason, and the status is 1."""
     crew = Crew(text(more="access_log = taken"))
     os.mkfifo(crew.folder / "taken")  # which nobody reads
     ended = subprocess.run(
@@ -131,5 +131,5 @@ def test_workers_that_cannot_start_end_the_start(text: Text) -> None:
 
 
 def environment(crew: Crew) -> dict[str, str]:
-    """What a program of these tests is started with."""
+    """Return the environment of the programs of these tests."""
     return os.environ | {"PYTHONUNBUFFERED": "1", "TMPDIR": str(crew.folder)}

@@ -54,7 +54,7 @@ def test_old_workers_end_with_worker_shutdown_timeout(text: Text) -> None:
 
 
 def test_listeners_come_and_go_with_a_reload(text: Text) -> None:
-    """A new one is bound, and one that is gone from the file is closed when nobody accepts there any more."""
+    """A new listener is bound. A removed one is closed when no worker accepts there any more."""
     two = "[listener two]\nlisten = 127.0.0.1:{}\nupstream = esxi1\n"
     more = free_port()
     with Crew(text()) as crew:
@@ -73,7 +73,7 @@ def test_listeners_come_and_go_with_a_reload(text: Text) -> None:
 
 
 def test_a_bad_file_changes_nothing(text: Text) -> None:
-    """Its problems are in the log, and so is what fails only when the workers start: the old ones go on."""
+    """The log has the problems of the file, and those of workers that cannot start. The old ones continue."""
     with Crew(text()) as crew:
         port, workers = crew.ports["one"], crew.workers()
         clients = opened(port, 4)

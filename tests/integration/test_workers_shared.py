@@ -1,4 +1,4 @@
-"""What several workers share: limits, the access log, sockets, the rights and the package."""
+"""The things that several workers share: limits, the access log, sockets, permissions and the package."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from tests.support.workers import Text, gone, published, records, reloaded
 
 
 def test_limits_hold_over_all_workers(text: Text) -> None:
-    """Of thirty at once ten are let in, and one more for each that has gone."""
+    """Of thirty clients at once ten are admitted, and one more for each that has left."""
     with Crew(text(more="max_sessions = 10")) as crew:
         port = crew.ports["one"]
         clients = [Client(port, timeout=30) for _ in range(30)]
@@ -59,7 +59,7 @@ def let_in(port: int) -> Client | None:
 
 
 def test_the_slots_of_a_crashed_worker_are_free_at_once(text: Text) -> None:
-    """A limit's slots come back with the news of the death, not with the end of a lease."""
+    """The slots are free when the crash is known, before the end of the lease."""
     with Crew(text(more="max_sessions = 10")) as crew:
         port, (victim, _other) = crew.ports["one"], crew.workers()
         clients = opened(port, 10)
@@ -119,7 +119,7 @@ def test_the_manhole_leads_into_one_of_the_workers(text: Text, tmp_path: Path) -
 
 
 def test_a_unix_socket_is_shared_and_survives_a_reload(text: Text) -> None:
-    """Its name is the master's: it is there as long as the master is, whatever becomes of workers."""
+    """The socket belongs to the master, and exists as long as the master runs."""
     with Crew(text(listen="unix:proxy.sock")) as crew:
         path = crew.folder / "proxy.sock"
         first = over_unix(path)
@@ -134,7 +134,7 @@ def test_a_unix_socket_is_shared_and_survives_a_reload(text: Text) -> None:
 
 
 def over_unix(path: Path) -> Client:
-    """A console that came in through a unix socket."""
+    """Open a console through a unix socket."""
     stream = socket.socket(socket.AF_UNIX)
     stream.settimeout(20)
     stream.connect(str(path))
@@ -145,7 +145,7 @@ def over_unix(path: Path) -> Client:
 
 @ROOT_ONLY
 def test_a_daemon_gives_root_away_behind_a_privileged_port(text: Text) -> None:
-    """Root binds the port, nobody does everything else, and the workers' lines are in the log file."""
+    """Root binds the port, nobody runs everything else, and the workers' lines are in the log file."""
     port, nobody = privileged_port(), pwd.getpwnam("nobody")
     if not may_run(nobody.pw_uid):
         pytest.skip(f"nobody may not run {sys.executable}")
@@ -167,7 +167,7 @@ def test_a_daemon_gives_root_away_behind_a_privileged_port(text: Text) -> None:
 
 
 def may_run(uid: int) -> bool:
-    """Whether a user can run this Python: one in root's own folder is for root alone."""
+    """Return whether a user can run this Python, which may be in a folder of root."""
     command = [sys.executable, "-P", "-c", "import esxiproxy"]
     try:
         return subprocess.run(command, user=uid, timeout=30, check=False).returncode == 0
@@ -207,7 +207,7 @@ BEFORE = "b6e62a3a8c1eb64e220a55e6bac35d06d74aff84"
 
 
 def older_package(tmp_path: Path) -> Path:
-    """The package of that commit, which git has."""
+    """Extract the package of that commit from git."""
     archive = tmp_path / "before.tar"
     made = subprocess.run(
         ["git", "-C", ROOT, "archive", "--output", archive, BEFORE, "esxiproxy", "twisted"],
@@ -229,7 +229,7 @@ def older_package(tmp_path: Path) -> Path:
 
 
 def test_an_older_master_starts_the_workers_of_this_version(text: Text, tmp_path: Path) -> None:
-    """What master and workers say to each other has kept its words; no console ends."""
+    """The messages between master and workers have kept their words, and no console ends."""
     package = older_package(tmp_path)
     with Installed(text(), package) as crew:
         port, old = crew.ports["one"], crew.workers()
@@ -257,7 +257,7 @@ def test_an_older_master_starts_the_workers_of_this_version(text: Text, tmp_path
 
 
 def test_a_master_of_this_version_starts_the_workers_of_an_older_one(text: Text, tmp_path: Path) -> None:
-    """After a way back to the older package the admin process is gone, and no console ends."""
+    """After a return to the older package there is no admin process, and no console ends."""
     older = older_package(tmp_path)
     package = tmp_path / "package"
     ignored = shutil.ignore_patterns("__pycache__", "*.cache")
@@ -293,7 +293,10 @@ class Installed(Crew):
 
 
 def test_workers_serve_a_socket_of_systemds(text: Text) -> None:
-    """As socket activation hands it to the master, which hands it on; it outlives the proxy."""
+    """Socket activation passes the socket to the master, which passes it to workers.
+
+    It outlives the proxy.
+    """
     with socket.create_server(("127.0.0.1", 0)) as listening:
         port = listening.getsockname()[1]
         with Activated(text(listen="systemd:domain=INET:index=0"), listening) as crew:

@@ -22,7 +22,7 @@ HARMLESS = (signal.SIGUSR1, signal.SIGHUP)
 
 
 def text_of(upstream: EchoUpstream, **proxy: object) -> str:
-    """A listener of two workers."""
+    """Return a listener of two workers."""
     sections = config.listener() + config.upstream(upstream.port)
     return config.ini(sections, workers=2, close_timeout="1s", **proxy)
 
@@ -33,7 +33,7 @@ def text(upstream: EchoUpstream) -> str:
 
 
 def disturbed(pid: int) -> None:
-    """Whatever a process has started gets what it has no use for, however new it is."""
+    """Send harmless signals to every process that was started, also to the newest one."""
     for child in children(pid):
         for number in HARMLESS:
             with contextlib.suppress(ProcessLookupError):
@@ -41,7 +41,7 @@ def disturbed(pid: int) -> None:
 
 
 class Disturbed(Crew):
-    """One whose workers are disturbed again and again until they are ready."""
+    """A proxy whose workers get signals repeatedly until they are ready."""
 
     def is_ready(self) -> bool:
         disturbed(self.pid)
@@ -49,7 +49,7 @@ class Disturbed(Crew):
 
 
 def test_a_log_rotation_ends_no_worker_that_starts(text: str) -> None:
-    """Neither at the start nor in a reload, nor does it end the process that reads the configuration."""
+    """The signal ends no worker of a start or a reload, and not the process that reads the configuration."""
     with Disturbed(text) as crew:
         clients = opened(crew.ports["one"], 4)
         os.kill(crew.pid, signal.SIGHUP)
@@ -67,7 +67,7 @@ def test_a_log_rotation_ends_no_worker_that_starts(text: str) -> None:
 
 
 class Hasty(Crew):
-    """One that is told to end, with everything that it has started, as soon as there is somebody."""
+    """A proxy that gets SIGTERM with all its children as soon as there is a child."""
 
     def is_ready(self) -> bool:
         if len(children(self.pid)) < 2:
@@ -78,7 +78,7 @@ class Hasty(Crew):
 
 
 def test_a_sigterm_to_all_processes_during_the_start_is_one_signal(text: str) -> None:
-    """They hear of it when they can: the status is 0, and nobody was killed."""
+    """The processes handle the signal when they can: the status is 0, and none was killed."""
     with Hasty(text) as crew:
         assert crew._process is not None and crew._process.wait(20) == 0
         assert not re.search("killed|Traceback|KeyboardInterrupt", crew.log()), crew.log()
@@ -99,7 +99,7 @@ class Starter(Service):
 
 
 class Ended(ProcessProtocol):
-    """Tells of the end."""
+    """A service that logs its end."""
 
     def processEnded(self, reason: object) -> None:
         Logger().info("ended: {reason}", reason=reason.getErrorMessage())
@@ -112,7 +112,7 @@ class Starting(Offering, Crew):
 
 
 def test_a_worker_reaps_the_processes_of_a_plugin(upstream: EchoUpstream) -> None:
-    """No zombie is left; and what it has started hears SIGTERM."""
+    """No zombie is left, and the plugin's process gets SIGTERM."""
     with Starting(text_of(upstream, services="starter")) as crew:
         found = re.search(r"started (\d+)", crew.log())
         assert found, crew.log()

@@ -1,4 +1,4 @@
-"""Where the scenes of the transport contract are played: in memory, and over real TCP."""
+"""The two ways to run the scenes of the transport contract: in memory, and over real TCP."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Memory:
         self.wire = Wire(self.near)
 
     def settle(self) -> None:
-        """Until nothing moves any more."""
+        """Deliver data until nothing changes."""
         while self.wire.pump():
             pass
 
@@ -88,14 +88,14 @@ class Memory:
 
     @property
     def end(self) -> str | None:
-        """How the stream ended for the far end."""
+        """Return how the stream ended for the far end."""
         if self.wire.ended == "aborted":
             return "RST"
         answered = self.wire.ended == "far" and self.near.trace[-1] == ("lost", "ConnectionDone")
         return "FIN" if answered or self.wire.saw_fin else None
 
     def stop(self) -> None:
-        """Nothing is held."""
+        """Do nothing, because no resource is held."""
 
 
 class Accepting(Factory):
@@ -137,7 +137,7 @@ class Real:
         self.near.transport.getHandle().setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER)
 
     def settle(self) -> None:
-        """Until nothing is on its way and nothing has moved for a while."""
+        """Wait until no data is on its way and nothing has changed for a moment."""
         quiet = 0
         deadline = time.monotonic() + self._turned.deadline
         while quiet < 15:
@@ -148,7 +148,7 @@ class Real:
             quiet = 0 if self._state() != before or self._under_way() else quiet + 1
 
     def _under_way(self) -> bool:
-        """Whether the kernel holds octets or an end that the other side has still to hear of."""
+        """Return whether the kernel holds octets or an end that the other side has not received."""
         if self._reset:
             return False
         lost = any(event[0] == "lost" for event in self.near.trace)

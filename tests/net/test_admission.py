@@ -174,7 +174,7 @@ class Counted(SlotOwner, Protocol):
 
 
 def dialling(door, name=None):
-    """The protocol of an upstream connection, which releases its slot."""
+    """Return the protocol of an upstream connection, which releases its slot."""
     protocol = Counted()
     protocol.slot = door.dial(name).outcome
     return protocol

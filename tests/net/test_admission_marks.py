@@ -14,7 +14,7 @@ from tests.net.admission_scene import UPSTREAM, Door, take_decision_slots
 
 
 class Live:
-    """A session that is told to end, and ends after so many seconds."""
+    """A session that ends so many seconds after its command."""
 
     def __init__(self, door, session, seconds):
         self.door, self.session, self.seconds = door, session, seconds
@@ -75,7 +75,7 @@ def test_a_second_opening_replaces_the_first(processes):
 
 
 def test_a_session_that_ends_slowly_is_waited_for(processes):
-    """Its peer answers nothing, so that it ends after ``close_timeout``."""
+    """The peer answers nothing, so the session ends after ``close_timeout``."""
     first, second = processes
     first.open("a", seconds=5.0)
     new = second.open("b")
@@ -101,7 +101,7 @@ def test_a_link_without_reuse_replaces_nothing(processes):
 
 
 def test_a_link_that_is_spent_is_refused_at_once(processes):
-    """Nobody can tell it by the time of the answer from a link that there never was."""
+    """The time of the answer does not distinguish a used link from an unknown one."""
     first, second = processes
     old = first.open("a")
     old.session.marks_used = True

@@ -1,7 +1,7 @@
-"""The in-memory transport beside real TCP: the same behaviours leave the same trace.
+"""The in-memory transport beside real TCP: the same behaviours have the same trace.
 
-Every scene of the table is played over `tests/net/memory.py`, over Twisted's own transport and over ours on
-loopback, and has to leave the trace that stands beside it each time.
+Every scene of the table is run over `tests/net/memory.py`, over Twisted's transports and over the fast
+transports on loopback, and each run has to leave the trace of the table.
 """
 
 from __future__ import annotations

@@ -157,7 +157,7 @@ def test_a_host_has_no_machine():
 
 
 def test_a_proxy_whose_processes_were_away_for_long_stays_drained():
-    """Its drain was removed meanwhile, since it could not note that it runs."""
+    """The drain was removed in that time, because the proxy could not note that it runs."""
     world = World()
     process = world.process()
     (drain,) = process.drain("proxy")
@@ -196,7 +196,7 @@ def test_a_page_that_is_full_is_followed_by_the_next():
 
 @pytest.fixture
 def database(tmp_path):
-    """A world whose states are those of two processes with one database."""
+    """Return a world with the states of two processes with one database."""
     world = World()
 
     def state():

@@ -72,7 +72,7 @@ class World:
         self.attempts[host][0].errback(UpstreamRefused(f"{host} refused the connection"))
 
     def verified(self, host):
-        """Tell that the host is verified, and return whether it may have the request."""
+        """Report that the host is verified, and return whether it may have the request."""
         return self.attempts[host][1]()
 
     def opened(self, host):

@@ -1,4 +1,4 @@
-"""Health checks that a listener answers by itself."""
+"""Health checks that a listener answers without an upstream."""
 
 import pytest
 from twisted.internet.defer import Deferred

@@ -9,9 +9,6 @@ from tests.net.http_scene import OK, HttpScene, chunked, get, read
 from tests.net.scene import KEY, opening
 from tests.support.websocket import accept_of
 
-VIA = b"1.1 " + RECEIVED_BY
-
-
 PAGE = get()
 CL5 = b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 5\r\n\r\nhello"
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + chunked(b"hel", b"lo")

@@ -1,4 +1,4 @@
-"""When ``response_timeout`` begins, and what begins it again, on a fake clock."""
+"""The beginning and the restarts of ``response_timeout``, on a fake clock."""
 
 import pytest
 

@@ -40,12 +40,12 @@ class Plain:
 
 
 def tls_on_the_socket(sock):
-    """A TLS transport of this package: its handle is pyOpenSSL's connection on the socket."""
+    """Return a TLS transport of this package, whose handle is pyOpenSSL's connection on the socket."""
     return Plain(SSL.Connection(SSL.Context(SSL.TLS_METHOD), sock))
 
 
 def tls_in_memory(sock):
-    """A TLS transport of Twisted: a connection without a socket, and a wrapped transport with one."""
+    """Return a TLS transport of Twisted: a connection without a socket, and a wrapped transport with one."""
     transport = TLSMemoryBIOProtocol.__new__(TLSMemoryBIOProtocol)
     transport._tlsConnection = SSL.Connection(SSL.Context(SSL.TLS_METHOD), None)
     transport.transport = Plain(sock)

@@ -241,20 +241,20 @@ class TestPin:
         accepted(pinning(other, Pin("sha1", "11" * 20), Pin(algorithm, bare(shown))), leaf)
 
     def test_sha1_beside_sha256(self, good: Certificate) -> None:
-        """A SHA-1 thumbprint is not looked at where there is one with SHA-256."""
+        """A SHA-1 thumbprint is ignored beside one with SHA-256."""
         text = refused(pinning(Pin("sha256", "00" * 32), Pin("sha1", bare(good.sha1))), good)
         assert f"is sha256:{good.sha256}, but" in text
         accepted(pinning(Pin("sha1", "00" * 20), Pin("sha256", bare(good.sha256))), good)
 
     @pytest.mark.parametrize("verify", list(Verify))
     def test_a_pin_decides_whatever_the_rule_is(self, good: Certificate, verify: Verify) -> None:
-        """Also beside ``verify = none``, which alone accepts every certificate."""
+        """A pin decides also beside ``verify = none``, which alone accepts every certificate."""
         right, wrong = Pin("sha256", bare(good.sha256)), Pin("sha256", "00" * 32)
         accepted(replace(pinning(right), verify=verify), good)
         refused(replace(pinning(wrong), verify=verify), good)
 
     def test_a_certificate_that_is_expected_as_it_is(self, good: Certificate, tmp_path: Path) -> None:
-        """It is compared as DER, whatever the pins and the rule are."""
+        """The certificate is compared as DER, with any pins and any rule."""
         der = ssl.PEM_cert_to_DER_cert(Path(good.path).read_text())
         expecting = replace(pinning(Pin("sha256", "00" * 32)), certificate=der)
         accepted(expecting, good)

@@ -34,7 +34,7 @@ def rsa(authority: Authority) -> Certificate:
 
 
 def speaking(version: int, ciphers: bytes = b"ALL") -> Settings:
-    """A host with this TLS version and these ciphers."""
+    """Run a host with this TLS version and these ciphers."""
 
     def settings(context: SSL.Context) -> None:
         context.set_min_proto_version(version)

@@ -71,7 +71,7 @@ class Consoles(Scene):
         return self
 
     def answered(self, target):
-        """The answer to a refused opening, without the parts that name the request."""
+        """Return the answer to a refused opening, without the parts that name the request."""
         answer = self.ask(target).client.received
         for part in (target, self.record.session.encode()):
             answer = answer.replace(part, b"*")

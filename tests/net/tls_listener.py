@@ -130,7 +130,7 @@ def pump(client: SSL.Connection, line: Line) -> None:
 
 
 def open_client(context: SSL.Context, line: Line) -> SSL.Connection:
-    """A pyOpenSSL client, for cases that the standard library does not support."""
+    """Return a pyOpenSSL client, for cases that the standard library does not support."""
     client = SSL.Connection(context, None)
     client.set_connect_state()
     with pytest.raises(SSL.WantReadError):

@@ -1,4 +1,4 @@
-"""What directives mean here: nginx's text, the sections that come of it, and what is complained of."""
+"""The translation of directives: nginx's text, the resulting sections, and the complaints."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CERTIFICATE = "ssl_certificate a.crt; ssl_certificate_key a.key;"
 
 @dataclass(frozen=True)
 class Case:
-    """``text`` stands in a file ``nginx.conf``; ``complaints`` are without its name."""
+    """One translation. ``text`` is the content of ``nginx.conf``, whose name ``complaints`` leave out."""
 
     text: str
     sections: Sections
@@ -28,45 +28,45 @@ class Case:
 
 
 def listener(name: str = "port-80", **keys: str | None) -> Sections:
-    """The listener of `server { listen 80; ... }` with other keys; None takes one out."""
+    """Return the listener of `server { listen 80; ... }` with other keys; None takes one out."""
     default = {"listen": "0.0.0.0:80", "http": "forward", "upstream": "192.0.2.10-80"}
     return {f"listener {name}": {key: value for key, value in (default | keys).items() if value is not None}}
 
 
 def upstream(name: str = "192.0.2.10-80", **keys: str | None) -> Sections:
-    """The upstream of `proxy_pass http://192.0.2.10` with other keys."""
+    """Return the upstream of `proxy_pass http://192.0.2.10` with other keys."""
     default = {"url": "ws://192.0.2.10:80", "origin": "client"}
     return {f"upstream {name}": {key: value for key, value in (default | keys).items() if value is not None}}
 
 
 def both(**keys: str | None) -> Sections:
-    """An ordinary listener, and an upstream with these keys."""
+    """Return an ordinary listener, and an upstream with these keys."""
     return listener() | upstream(**keys)
 
 
 def secure(**keys: str | None) -> Sections:
-    """An ordinary listener, and the upstream of `VERIFIED` with other keys."""
+    """Return an ordinary listener, and the upstream of `VERIFIED` with other keys."""
     default = {"url": "wss://esxi.example.com:443", "verify": "ca", "ca": "FOLDER/ca.pem"}
     return listener(upstream="esxi.example.com") | upstream("esxi.example.com", **(default | keys))
 
 
 def server(listen: str = "listen 80;", rest: str = ROOT) -> str:
-    """A server block on one line."""
+    """Return a server block on one line."""
     return f"server {{ {listen} {rest} }}"
 
 
 def location(*lines: str, path: str = "/") -> str:
-    """A server block with one location."""
+    """Return a server block with one location."""
     return server(rest=f"location {path} {{ {' '.join(lines)} }}")
 
 
 def listening(text: str, /, *complaints: str, name: str = "port-80", rest: str = ROOT, **keys: str) -> Case:
-    """A case about ``listen``."""
+    """Return a case about ``listen``."""
     return Case(server(text, rest), listener(name, **keys) | upstream(), complaints)
 
 
 def left_out(text: str, *complaints: str) -> Case:
-    """A case of which nothing is carried over."""
+    """Return a case of which nothing is carried over."""
     return Case(text, {}, complaints)
 
 
@@ -682,7 +682,7 @@ _RETURNS = f"1: return: nginx answers these requests itself, and esxiproxy only 
 
 
 def takes_all(refusing: str, *complaints: str, by: str = "listen") -> Case:
-    """A server that is left out, and one with a name on its address."""
+    """Return a case with a server that is left out, and one with a name on its address."""
     return Case(
         f"server {{ {refusing} }}\nserver {{ listen 80; server_name a.example; {ROOT} }}",
         listener("a.example-80") | upstream(),
@@ -696,7 +696,7 @@ def takes_all(refusing: str, *complaints: str, by: str = "listen") -> Case:
 
 
 def guarded(directive: str, why: str) -> dict[str, Case]:
-    """A directive that decides who comes in: in a location, in a server, and inherited."""
+    """Return cases of an access rule: in a location, in a server, and inherited."""
     name = directive.split()[0].rstrip(";")
     label = "_".join(re.findall(r"\w+", directive))
     return {

@@ -11,7 +11,7 @@ from tests.support.certificates import Authority
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, authority: Authority) -> Path:
-    """The current folder, with the certificates that the cases name."""
+    """Return a working directory with the certificates that the cases name."""
     monkeypatch.chdir(tmp_path)
     own = authority.server("own")
     for name, source in {"a.crt": own.path, "a.key": own.key_path, "ca.pem": authority.path}.items():

@@ -1,4 +1,4 @@
-"""What a ``proxy_pass`` with a variable host means here: nginx's text, the router, and the complaints."""
+"""The translation of a ``proxy_pass`` with a variable host: nginx's text, the router, the complaints."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Inventory:
 
 
 def server(*lines: str, path: str = "/", target: str = "https://$esx", before: str = "listen 80;") -> str:
-    """A server block with one location that forwards to this target."""
+    """Return a server block with one location that forwards to this target."""
     location = f"location {path} {{ proxy_pass {target}; {UPGRADE} {' '.join(lines)} }}"
     return f"server {{ {before} {location} }}"
 
@@ -48,18 +48,18 @@ def server(*lines: str, path: str = "/", target: str = "https://$esx", before: s
 def mapped(
     entries: str, *hosts: str, complaints: tuple[str, ...] = (), source: str = "$arg_host"
 ) -> Inventory:
-    """A case about a map's entries."""
+    """Return a case about a map's entries."""
     return Inventory(f"map {source} $esx {{ {entries} }}" + server(), "query:host", hosts, complaints)
 
 
 def by_host(entries: str, *hosts: str, source: str = "$host", complaints: tuple[str, ...] = ()) -> Inventory:
-    """A case about a map by the Host field."""
+    """Return a case about a map by the Host field."""
     text = f"map {source} $esx {{ {entries} }}" + server()
     return Inventory(text, "host:{host}.console.example", hosts, complaints)
 
 
 def to_be_written(rule: str, example: str, file: str = "hosts.csv") -> str:
-    """The complaint about a list that nginx does not have."""
+    """Return the complaint about a list that nginx does not have."""
     names = f"every name that matches {rule}" if rule else "every name"
     return (
         f"1: proxy_pass: nginx accepts {names}, and a router only the hosts of its list: write the list "
@@ -69,25 +69,25 @@ def to_be_written(rule: str, example: str, file: str = "hosts.csv") -> str:
 
 
 def by_path(path: str, target: str, *complaints: str, **keys: object) -> Inventory:
-    """A case about a location whose path names the host, with a list that has to be written."""
+    """Return a case about a location whose path names the host, with a list that has to be written."""
     defaults = {"locate": "path:/h/{host}/", "listener": {"paths": "/h/"}, "name": "hosts"}
     return Inventory(server(path=path, target=target), complaints=complaints, **(defaults | keys))  # type: ignore[arg-type]
 
 
 def by_server_name(name: str, *complaints: str, **keys: object) -> Inventory:
-    """A case about a server_name that names the host, with a list that has to be written."""
+    """Return a case about a server_name that names the host, with a list that has to be written."""
     text = server(before=f"listen 80; server_name {name};", target="https://$h.internal")
     defaults = {"locate": "host:{host}.console.example", "name": "hosts"}
     return Inventory(text, complaints=complaints, **(defaults | keys))  # type: ignore[arg-type]
 
 
 def left_out(text: str, *complaints: str) -> Inventory:
-    """A case of which nothing is converted."""
+    """Return a case of which nothing is converted."""
     return Inventory(text, complaints=complaints)
 
 
 def no_path(path: str, target: str, complaint: str) -> Inventory:
-    """A case of a location with an expression that no router can follow."""
+    """Return a case of a location with an expression that no router can follow."""
     return left_out(server(path=path, target=target), f"1: location: {complaint}")
 
 

@@ -1,4 +1,4 @@
-"""What a ``proxy_pass`` with a variable host becomes: a router, its template and its list of hosts."""
+"""A ``proxy_pass`` with a variable host becomes a router, its template and its list of hosts."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def imported(text: str, hosts: str | None = ".", keep_insecure: bool = False) ->
 
 
 def complaints(translation: Translation) -> list[str]:
-    """The complaints without the one about hosts that are not verified."""
+    """Return the complaints without the one about hosts that are not verified."""
     lines = map(str, translation.complaints)
     return [line.removeprefix("nginx.conf:") for line in lines if NO_VERIFY not in line]
 

@@ -1,4 +1,4 @@
-"""What nginx directives become: the exact sections, or the exact complaint."""
+"""The exact sections, or the exact complaint, of each nginx directive."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ class PeerTransport(StringTransportWithDisconnection):
 
 
 def messages(transport):
-    """The messages that were written to a transport since the last call."""
+    """Return the messages that were written to a transport since the last call."""
     octets = transport.value()
     transport.clear()
     return list(MessageReader().feed(octets))

@@ -21,7 +21,7 @@ def cluster(tmp_path):
 
 
 def run(cluster, text, make=None):
-    """The output of lines, and the exit status, None while the shell waits."""
+    """Return the output of lines, and the exit status, None while the shell waits."""
     written, ended = [], []
     shell = LineShell(make or cluster.commands, written.append, ended.append)
     shell.input_received(text.encode())

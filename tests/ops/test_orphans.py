@@ -17,7 +17,7 @@ def clock():
 
 @pytest.fixture
 def child():
-    """A child of this process that has exited and that nothing has waited for."""
+    """Return a child of this process that has exited and was not reaped."""
     pid = os.fork()
     if pid == 0:
         os._exit(3)

@@ -70,7 +70,7 @@ def scene(tmp_path):
 
 
 def status(transport):
-    """The status that ended a shell, and that the connection is closed."""
+    """Return the status that ended a shell, and check that the connection is closed."""
     kind, content = messages(transport)[-1]
     assert kind is MessageKind.STATUS and not transport.connected
     return ShellStatus.decode(content)

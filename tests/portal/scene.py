@@ -7,7 +7,7 @@ from urllib.parse import urlencode
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 
-from esxiproxy.authenticators.login_store import LoginStore, key_in
+from esxiproxy.authenticators.login_store import LOGIN_INTERVAL, LOGINS_AT_ONCE, LoginStore, key_in
 from esxiproxy.authenticators.login_throttle import LoginThrottle
 from esxiproxy.core.errors import AccessDenied
 from esxiproxy.core.http.head import RequestHead
@@ -191,6 +191,12 @@ class Portal:
         body = urlencode(form).encode()
         return self.ask(
             "POST", "/login", *fields, body=body, content_type="application/x-www-form-urlencoded"
+        )
+
+    def refuse_logins(self, user="staff/alice"):
+        """Make further logins of a user come too early."""
+        self.state._memory.buckets[f"authenticator login logins {user}"] = (
+            self.clock.seconds() + LOGINS_AT_ONCE * LOGIN_INTERVAL
         )
 
     def operator(self):

@@ -115,6 +115,17 @@ def test_a_network_with_too_many_failures_waits(portal):
     assert portal.principal() is None
 
 
+def test_a_user_who_logs_in_too_often_waits_and_keeps_the_login(portal):
+    portal.login()
+    first = portal.cookies["__Host-esxiproxy"]
+    portal.refuse_logins()
+    portal.cookies["__Host-esxiproxy-form"] = "t" * 43  # of a form that was open in another tab
+    answer = portal.login()
+    assert answer.status == 429 and answer["Retry-After"] == "10"
+    assert b"This user has logged in too often. Please wait" in answer.body
+    assert portal.cookies["__Host-esxiproxy"] == first and portal.principal() is not None
+
+
 def test_the_form_asks_the_provider_that_was_chosen():
     portal = Portal(providers=("staff", "guests"))
     assert b'<option value="guests">' in portal.get("/login").body

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from twisted.internet.defer import Deferred
@@ -42,10 +43,10 @@ def test_a_user_gets_the_machines_of_its_rights_and_no_host(portal):
     assert b"esxi-secret" not in answer.body and b"vm-1" not in answer.body
     row = answer.value["machines"][1]
     assert row["id"] == f"dc1/{uuid(1)}" and row["rights"] == ["open"] and row["tags"] == ["Linux", "console"]
-    assert portal.get(one(1)).value == {**row, "full": False}
+    assert portal.get(one(1)).value == {**row, "full": False, "dropped": False}
     portal.full.add(row["id"])
     upper = one(1).upper().replace("/API/MACHINES/DC1", "/api/machines/dc1")
-    assert portal.get(upper).value == {**row, "full": True}
+    assert portal.get(upper).value == {**row, "full": True, "dropped": False}
 
 
 @pytest.mark.parametrize(
@@ -108,6 +109,65 @@ def test_a_right_is_needed_for_each_action(portal):
     assert portal.act(one(1, "resolution"), {"width": 800, "height": 600}).status == 202
 
 
+def test_pages_are_told_for_a_while_that_consoles_of_their_machine_were_ended(portal):
+    operator = {"principal": portal.operator()}
+
+    def dropped(number):
+        return portal.get(one(number)).value["dropped"]
+
+    assert portal.act(one(1, "drop"), {"labels": ["7"]}, **operator).status == 202
+    assert dropped(1) and not dropped(2)
+    portal.clock.advance(10)
+    portal.act(one(2, "drop"), {"labels": ["7"]}, **operator)
+    portal.clock.advance(6)
+    assert not dropped(1) and dropped(2)
+    portal.clock.advance(10)
+    assert not dropped(2) and not portal.root._api._dropped
+
+
+@pytest.mark.parametrize(
+    ("right", "able"),
+    [
+        ("open", {"connections", "thumbnail", "resolution", "machine", "favourite"}),
+        ("power", {"power", "machine", "favourite"}),
+        ("disconnect", {"connections", "drop", "machine", "favourite"}),
+    ],
+)
+def test_a_machine_that_is_listed_answers_by_the_one_right_of_its_user(portal, right, able):
+    portal.catalogue._rights = lambda *_: [SimpleNamespace(value=right)]
+    assert len(names(portal.get("/api/machines"))) == 3
+    answers = {name: portal.get(one(1, name)) for name in ("connections", "thumbnail")}
+    answers |= {
+        name: portal.act(one(1, name), body)
+        for name, body in {
+            "power": {},
+            "drop": {"labels": ["7"]},
+            "resolution": {"width": 800, "height": 600},
+            "favourite": {"favourite": True},
+        }.items()
+    }
+    answers["machine"] = portal.get(one(1))
+    assert {name for name, answer in answers.items() if answer.status in (200, 202)} == able
+    assert {answer.status for name, answer in answers.items() if name not in able} == {403}
+    sentence = "no access rule gives this user the right"
+    assert all(sentence in answer.value["error"] for answer in answers.values() if answer.status == 403)
+    assert portal.act("/api/consoles", {"vm": uuid(1)}).status == (201 if right == "open" else 404)
+
+
+def test_two_vcenters_with_one_uuid_are_both_listed_and_asked_for_by_their_names():
+    both = Portal(machine(1))
+    both.service.inventories["DC2"] = FakeInventory(machine(1, vsphere="DC2"))
+    both.login()
+    found = both.get("/api/machines").value["machines"]
+    assert sorted(each["id"] for each in found) == [f"DC2/{uuid(1)}", f"dc1/{uuid(1)}"]
+    assert both.get(f"/api/find?vm={uuid(1)}").status == 409
+    for name in ("dc1", "DC2"):
+        wanted = f"{name}/{uuid(1).upper()}"
+        assert both.get(f"/api/find?vm={wanted}").value["vsphere"] == name
+        assert both.get(f"/api/machines/{wanted}").value["vsphere"] == name
+        assert both.act("/api/consoles", {"vm": wanted}).value["vm"] == f"{name}/{uuid(1)}"
+
+
 @pytest.mark.parametrize(
     ("rest", "body"),
     [
@@ -157,7 +217,7 @@ def test_favourites_are_bounded():
 
 def test_a_failure_of_vcenter_has_its_status_and_sentence(portal):
     class PoweredOff(SessionError):
-        """It is off."""
+        """The machine is powered off."""
 
         status, retry_after = 503, 7
 

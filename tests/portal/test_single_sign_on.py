@@ -104,6 +104,13 @@ def test_logins_that_fail_are_slowed_down(portal, sso):
     assert back(portal, begin(portal)).status == 303
 
 
+def test_a_user_who_logs_in_too_often_waits(portal):
+    portal.refuse_logins("sso/alice")
+    answer = back(portal, begin(portal))
+    assert answer.status == 429 and answer["Retry-After"] == "10" and b"logged in too often" in answer.body
+    assert NAME not in portal.cookies and ATTEMPT not in portal.cookies
+
+
 def test_a_browser_that_has_begun_nothing_gets_no_login(portal, sso):
     state = begin(portal)
     victim = Portal(sso=sso)

@@ -1,4 +1,4 @@
-"""The router `resolver`: what it asks a service, and what it makes of the answers."""
+"""The router `resolver`: its requests to a service, and the routes that it makes of the answers."""
 
 import json
 from pathlib import Path

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 
 # So that the tests' own modules are found however pytest was started.
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-
 from tests.support.sim_program import Host, start, stop
 
 
 @pytest.fixture
 def host_with() -> Iterator[Callable[..., Host]]:
-    """Starts hosts with these arguments; each ends with the test, with status 0."""
+    """Return a function that starts a host with these arguments; each ends with the test, with status 0."""
     hosts: list[Host] = []
 
     def begin(*arguments: str) -> Host:
@@ -29,7 +25,7 @@ def host_with() -> Iterator[Callable[..., Host]]:
 
 @pytest.fixture(scope="module")
 def host() -> Iterator[Host]:
-    """One host with the default options for a whole file."""
+    """Run one host with the default options for a whole file."""
     running = start()
     yield running
     assert stop(running) == 0

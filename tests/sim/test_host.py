@@ -39,7 +39,7 @@ def test_a_console_from_handshake_to_picture(host: Host, tls: bool) -> None:
 
 
 def test_the_certificate_is_the_announced_one(host: Host) -> None:
-    """Its thumbprints are right, and 127.0.0.1 is one of its names."""
+    """The announced thumbprints are right, and 127.0.0.1 is a name of the certificate."""
     der = ssl.PEM_cert_to_DER_cert(host.ready["pem"])
     for name in ("sha1", "sha256"):
         assert host.ready[name].replace(":", "").lower() == hashlib.new(name, der).hexdigest()
@@ -66,7 +66,7 @@ def test_a_ticket_opens_one_console(host: Host) -> None:
 
 
 def test_an_expired_ticket_is_refused(host_with: HostWith) -> None:
-    """A life of no length at all is over at once."""
+    """A ticket with a lifetime of 0 expires at once."""
     host = host_with("--ticket-lifetime", "0.000001")
     with RfbClient(host.port) as client:
         client.send_opening(host.target(), ["binary"])
@@ -75,7 +75,7 @@ def test_an_expired_ticket_is_refused(host_with: HostWith) -> None:
 
 @pytest.mark.parametrize("offer", [None, "uint8utf8"])
 def test_a_client_without_the_subprotocol_is_dropped(host: Host, offer: str | None) -> None:
-    """Without any HTTP, and without using up the ticket."""
+    """The host sends no HTTP, and the ticket can still be used."""
     target = host.target()
     with RfbClient(host.port) as client:
         client.send_opening(target, [offer] if offer else [])
@@ -106,7 +106,7 @@ def test_uint8utf8_goes_in_text_messages(host_with: HostWith) -> None:
 
 
 def test_pings_are_not_answered_and_a_close_is(host: Host) -> None:
-    """A ping before the Close brings nothing; the Close is answered, then TCP ends."""
+    """A ping before the Close has no answer. The Close is answered, then TCP ends."""
     with open_console(host) as client:
         client.console(12)
         client.send_frame(PING, b"?")
@@ -125,7 +125,10 @@ def test_pings_are_answered_with_the_option(host_with: HostWith) -> None:
 
 
 def test_the_129th_connection_is_refused(host_with: HostWith) -> None:
-    """Both ports count together; the one too many is closed at once, and a free place is taken again."""
+    """The connections of both ports count together.
+
+    One too many is closed at once, and a free place is used again.
+    """
     host = host_with()
     crowd = [RfbClient(host.port)]
     crowd += [RfbClient(port) for port in [host.port, host.tls_port] * 63]
@@ -147,7 +150,7 @@ def test_the_129th_connection_is_refused(host_with: HostWith) -> None:
 
 
 def test_a_typed_key_changes_the_picture(host_with: HostWith) -> None:
-    """With a still picture the key's cell is the only change; the button's mark is the next."""
+    """In a still picture the key's cell is the only change. The mark of the button is the next one."""
     with open_console(host_with("--frame-interval", "0")) as client:
         width, height, _ = client.start_rfb()
         client.ask_update(width, height)
@@ -219,7 +222,7 @@ def test_plain_http(host: Host, path: str, status: int, text: str) -> None:
 
 
 def test_a_page_of_another_origin_may_fetch_a_ticket(host: Host, host_with: HostWith) -> None:
-    """CORS lets everybody; the option takes the endpoint away."""
+    """CORS allows all origins, and an option removes the endpoint."""
     with RfbClient(host.port) as client:
         client.get("/sim/ticket", ("Origin", "http://elsewhere.example"))
         head, body = client.recv_answer()
@@ -265,7 +268,7 @@ def test_the_same_certificate_after_a_restart(host_with: HostWith, tmp_path: Pat
 
 
 def test_a_port_in_use_is_said_and_ends_with_1(host: Host) -> None:
-    """No traceback: one line, status 1."""
+    """The host prints one line without a traceback, and exits with 1."""
     with pytest.raises(AssertionError, match=r": 1$"):
         start("--port", str(host.port), "--tls-port", "none")
 
@@ -281,7 +284,7 @@ def test_a_stop_ends_open_connections() -> None:
 
 
 def test_the_counters(host_with: HostWith) -> None:
-    """They are JSON, and they count this request too."""
+    """The counters are JSON, and include this request."""
     host = host_with()
     target = host.target()
     with RfbClient(host.port) as client:

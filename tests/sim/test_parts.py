@@ -214,12 +214,12 @@ class TestConsole:
         assert not self.screen.listeners
 
     def test_the_machine_ends_its_consoles(self) -> None:
-        """It lists them by label, with the user of the ticket, and closes each connection."""
+        """The machine lists its consoles by label with the user of the ticket, and closes each connection."""
         assert [(label, viewer.user) for label, viewer in self.machine.consoles.items()] == [("mks-1", "")]
         self.machine.end_all(1001, "moved")
         assert self.ended == [(1001, "moved")]
 
     def test_a_broken_viewer_is_an_error(self) -> None:
-        """The one who carries the console hears of it."""
+        """The transport of the console gets the error."""
         with pytest.raises(RfbError):
             self.console.receive(b"\xff")

@@ -21,7 +21,7 @@ def test_a_cut_leaves_exactly_the_cells_outside(one: Rect, other: Rect) -> None:
 
 @given(st.lists(rects, max_size=6), rects)
 def test_a_region_gives_each_cell_once(some: list[Rect], window: Rect) -> None:
-    """What is taken is what was added inside the window; the rest stays."""
+    """The cells that were added inside the window are taken, and the others stay."""
     region = Region()
     for rect in some:
         region.add(rect)

@@ -66,7 +66,7 @@ def test_data_that_is_not_rfb_is_refused(broken: bytes) -> None:
 
 
 def test_a_colour_map_is_refused() -> None:
-    """Only true colour is spoken."""
+    """The server supports true colour only."""
     with pytest.raises(PixelFormatRefused):
         PixelFormat.decode(bytes((8, 8, 0, 0)) + bytes(12))
 

@@ -33,7 +33,7 @@ def test_the_font_has_all_of_ascii() -> None:
 
 
 def test_every_second_moves_the_clock_and_every_tick_the_bar() -> None:
-    """Only what moved is reported, and it lies on the screen."""
+    """Only changed parts are reported, and they are on the screen."""
     screen = Screen()
     screen.tick(NOON)
     seen = changes(screen)
@@ -73,7 +73,7 @@ def test_typed_text_is_drawn_and_rubbed_out() -> None:
 
 
 def test_text_wraps_and_scrolls() -> None:
-    """A full line goes on in the next, a full panel moves up."""
+    """A full line continues in the next one, and a full panel scrolls."""
     screen = Screen()
     write(screen, "x" * (screen.columns + 1))
     assert [len(line) for line in screen.lines] == [screen.columns, 1]
@@ -99,7 +99,7 @@ def test_the_mark_moves_and_leaves_no_trace() -> None:
 
 
 def test_a_small_screen_is_clipped() -> None:
-    """What does not fit is not drawn."""
+    """Parts outside of the screen are not drawn."""
     screen = Screen(64, 64)
     seen = changes(screen)
     screen.tick(NOON)

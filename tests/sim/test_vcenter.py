@@ -88,6 +88,29 @@ def test_wrong_passwords_lock_the_account_for_a_time() -> None:
     assert (client.vcenter.sessions.logins, client.vcenter.sessions.failed_logins) == (1, 6)
 
 
+def test_a_session_is_cloned_by_a_ticket_once(client: Client) -> None:
+    def clone(ticket: str) -> None:
+        client.call(
+            "CloneSession", "SessionManager", "SessionManager", f"<cloneTicket>{ticket}</cloneTicket>"
+        )
+
+    def ticket() -> str:
+        (found,) = client.call("AcquireCloneTicket", "SessionManager", "SessionManager")
+        return found.text or ""
+
+    first, used = client.token, ticket()
+    assert used.startswith("cst-VCT-")
+    clone(used)
+    assert client.token != first and len(client.vcenter.sessions) == 2
+    assert {each.user for each in client.vcenter.sessions.all} == {client.vcenter.options.user}
+    late = ticket()
+    client.clock.advance(301)
+    for refused in (used, late, "cst-VCT-x", "", late.removeprefix("cst-VCT-")):
+        with pytest.raises(FaultAnswer, match="InvalidLogin"):
+            clone(refused)
+    assert client.vcenter.sessions.failed_logins == 0, "no account is locked for it"
+
+
 def test_no_secret_is_in_a_representation(client: Client) -> None:
     session = client.vcenter.sessions.all[0]
     assert session.token not in repr(session)

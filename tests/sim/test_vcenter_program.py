@@ -17,6 +17,7 @@ import pytest
 from PIL import Image
 
 from tests.support.programs import until
+from tests.support.pyvmomi_machines import machines
 from tests.support.rfb_client import RfbClient
 from tests.support.vcenter_program import PASSWORD, VCenterProgram, start, stop
 from tests.support.websocket import CLOSE
@@ -33,7 +34,7 @@ Collector = vmodl.query.PropertyCollector
 
 @pytest.fixture(scope="module")
 def vcenter() -> Iterator[VCenterProgram]:
-    """One vCenter for the file."""
+    """Run one vCenter for the file."""
     running = start("--task-time", "0.01")
     yield running
     assert stop(running) == 0
@@ -41,7 +42,7 @@ def vcenter() -> Iterator[VCenterProgram]:
 
 @contextlib.contextmanager
 def session(vcenter: VCenterProgram, password: str = PASSWORD) -> Iterator[Any]:
-    """A session of pyVmomi."""
+    """Return a session of pyVmomi."""
     connected = SmartConnect(
         host="127.0.0.1",
         port=vcenter.port,
@@ -54,15 +55,8 @@ def session(vcenter: VCenterProgram, password: str = PASSWORD) -> Iterator[Any]:
     Disconnect(connected)
 
 
-def machines(connected: Any) -> dict[str, Any]:
-    """The machines of a session by name, through a container view."""
-    content = connected.RetrieveContent()
-    view = content.viewManager.CreateContainerView(content.rootFolder, [vim.VirtualMachine], True)
-    return {machine.name: machine for machine in view.view}
-
-
 def watch(connected: Any) -> Any:
-    """A property collector with a filter of all machines and hosts."""
+    """Create a property collector with a filter of all machines and hosts."""
     content = connected.RetrieveContent()
     types = [vim.VirtualMachine, vim.HostSystem]
     view = content.viewManager.CreateContainerView(content.rootFolder, types, True)
@@ -88,7 +82,7 @@ def open_console(ticket: Any) -> RfbClient:
 
 
 def test_pyvmomi_reads_the_inventory(vcenter: VCenterProgram) -> None:
-    """It negotiates the version, logs in, walks views and data objects, and logs out."""
+    """pyVmomi negotiates the version, logs in, walks views and data objects, and logs out."""
     logouts = vcenter.state()["logouts"]
     with session(vcenter) as connected:
         assert connected._stub.version == "vim.version.v9_0_0_0"
@@ -118,7 +112,7 @@ def test_pyvmomi_reads_the_inventory(vcenter: VCenterProgram) -> None:
 
 
 def test_pyvmomi_watches_the_inventory(vcenter: VCenterProgram) -> None:
-    """In parts, with changes of any kind, and to the end of the session."""
+    """The watch gets changes of all kinds in parts, up to the end of the session."""
     with session(vcenter) as connected:
         collector = watch(connected)
         updates = collector.WaitForUpdatesEx("", Collector.WaitOptions(maxWaitSeconds=0, maxObjectUpdates=10))
@@ -193,14 +187,14 @@ def test_pyvmomi_gets_a_ticket_that_opens_a_console(vcenter: VCenterProgram) -> 
 
 
 def machines_host(connected: Any, name: str) -> Any:
-    """The host with this name."""
+    """Return the host with this name."""
     content = connected.RetrieveContent()
     view = content.viewManager.CreateContainerView(content.rootFolder, [vim.HostSystem], True)
     return next(host for host in view.view if host.name == name)
 
 
 def test_pyvmomi_understands_every_fault(vcenter: VCenterProgram) -> None:
-    """Those on demand, and those of a task."""
+    """The faults are those on demand, and those of a task."""
     expected = {
         "NoPermission": vim.fault.NoPermission,
         "InvalidPowerState": vim.fault.InvalidPowerState,
@@ -236,7 +230,7 @@ def request(
 ) -> tuple[int, bytes]:
     """Send one request to the vCenter's port; return the status and the body of the answer."""
     connection = http.client.HTTPSConnection(
-        "127.0.0.1", vcenter.port, context=trusting_context(), timeout=10
+        "127.0.0.1", vcenter.port, context=trusting_context(), timeout=20
     )
     with contextlib.closing(connection):
         connection.request(method, path, None if body is None else json.dumps(body), fields)
@@ -245,13 +239,13 @@ def request(
 
 
 def basic(vcenter: VCenterProgram, password: str = PASSWORD) -> dict[str, str]:
-    """The field of a login with a password."""
+    """Return the field of a login with a password."""
     encoded = base64.b64encode(f"{vcenter.user}:{password}".encode()).decode()
     return {"Authorization": f"Basic {encoded}"}
 
 
 def test_tags_are_read_over_rest(vcenter: VCenterProgram) -> None:
-    """By tag and by machine, in a session of its own that ends."""
+    """Tags are read by tag and by machine, in a session that ends."""
     assert request(vcenter, "POST", "/api/session", basic(vcenter, "wrong"))[0] == 401
     status, body = request(vcenter, "POST", "/api/session", basic(vcenter))
     assert status == 201
@@ -331,7 +325,7 @@ def soap(vcenter: VCenterProgram, method: str) -> tuple[int, bytes]:
         "</Body></Envelope>"
     )
     connection = http.client.HTTPSConnection(
-        "127.0.0.1", vcenter.port, context=trusting_context(), timeout=10
+        "127.0.0.1", vcenter.port, context=trusting_context(), timeout=20
     )
     with contextlib.closing(connection):
         connection.request("POST", "/sdk", body, {"SOAPAction": "urn:vim25/8.0.3.0"})

@@ -12,7 +12,10 @@ import pytest
 from esxiproxy.sim.__main__ import add_arguments, options_from
 from esxiproxy.sim.faults import SimFault
 from esxiproxy.sim.vcenter.options import VCenterOptions, ticket_parts
+from esxiproxy.sim.vcenter.rest import RestAnswer
+from esxiproxy.sim.vcenter.vi_json import ViJsonEndpoint
 from tests.sim.vcenter_calls import Client, FaultAnswer
+from tests.support.outcome import result
 
 TICKET = "<ticketType>webmks</ticketType>"
 
@@ -72,6 +75,46 @@ def test_the_fields_of_a_ticket_depend_on_the_version_and_the_parts(
     assert {field.tag for field in ticket} == {"ticket", "cfgFile"} | fields
 
 
+def vi_json(client: Client, name: str, method: str, body: bytes, release: str = "9.0.0.0") -> RestAnswer:
+    path = f"/sdk/vim25/{release}/VirtualMachine/{client.moid(name)}/{method}"
+    return result(ViJsonEndpoint(client.vcenter.soap).answer(path, client.token, body))  # type: ignore[no-any-return]
+
+
+def test_a_ticket_of_vi_json_has_the_fields_of_soap(client: Client) -> None:
+    answer = vi_json(client, "web-02", "AcquireTicket", b'{"ticketType": "webmks"}')
+    esxi = client.machine("web-02").host.esxi
+    assert answer.status == 200 and list(answer.value)[:2] == ["_typeName", "ticket"]
+    ticket = answer.value["ticket"]
+    assert (answer.value["host"], answer.value["sslCertificate"]) == ("127.0.0.12", esxi.certificate.pem)
+    (printed,) = answer.value["certThumbprintList"]
+    assert printed["thumbprint"] == esxi.certificate.sha256 and printed["hashAlgorithm"] == "sha256"
+    assert answer.value["url"].endswith(f"/ticket/{ticket}") and esxi.tickets.redeem(ticket) is not None
+    older = vi_json(client, "web-02", "AcquireTicket", b'{"ticketType": "webmks"}', "8.0.1.0")
+    assert "sslCertificate" not in older.value and "url" in older.value
+    assert "url" not in vi_json(client, "web-02", "AcquireMksTicket", b"").value
+    client.token = None
+    assert vi_json(client, "web-02", "AcquireMksTicket", b"").value["_typeName"] == "NotAuthenticated"
+
+
+@pytest.mark.parametrize(
+    ("name", "body", "release", "status", "kind"),
+    [
+        ("old-erp", b'{"ticketType": "webmks"}', "9.0.0.0", 500, "InvalidPowerState"),
+        ("web-01", b'{"ticketType": "x"}', "9.0.0.0", 500, "InvalidArgument"),
+        ("web-01", b'{"ticketType": "webmks"}', "9.9.0.0", 500, "InvalidRequest"),
+        ("web-01", b'{"ticketType": ["webmks"]}', "9.0.0.0", 400, "InvalidRequest"),
+        ("web-01", b"<xml/>", "9.0.0.0", 400, "InvalidRequest"),
+        ("web-01", b'{"ticketType": "webmks"}', "8.0.0.0", 404, None),
+        ("web-01", b'{"ticketType": "webmks"}', "9.0", 404, None),
+    ],
+)
+def test_a_request_of_vi_json_is_refused_by_name(
+    client: Client, name: str, body: bytes, release: str, status: int, kind: str | None
+) -> None:
+    answer = vi_json(client, name, "AcquireTicket", body, release)
+    assert (answer.status, answer.value and answer.value["_typeName"]) == (status, kind)
+
+
 @pytest.mark.parametrize(
     ("interface", "host", "url"),
     [
@@ -122,7 +165,7 @@ def test_the_pem_in_a_ticket_is_the_hosts_certificate() -> None:
 
 
 def test_the_faults_of_a_ticket(client: Client) -> None:
-    """Powered off, host not connected, unknown type; the cap of a machine counts its open consoles."""
+    """The machine is off, has too many consoles, or is on a lost host, or the type is unknown."""
     with pytest.raises(FaultAnswer) as refused:
         client.on("old-erp", "AcquireTicket", TICKET)
     assert refused.value.fields == {"requestedState": "poweredOn", "existingState": "poweredOff"}

@@ -11,7 +11,7 @@ from tests.support.redis_server import Client, RedisServer
 
 @pytest.fixture(scope="session")
 def redis_server(tmp_path_factory):
-    """One server for all tests, each of which finds it empty."""
+    """Run one server for all tests, each of which finds it empty."""
     server = RedisServer(tmp_path_factory.mktemp("redis"))
     yield server
     server.stop()
@@ -32,7 +32,7 @@ def redis_world(redis_client):
 
 @pytest.fixture(scope="session")
 def redis_sentinel(redis_server, tmp_path_factory):
-    """A Sentinel of that server."""
+    """Run a Sentinel of that server."""
     sentinel = Sentinel(tmp_path_factory.mktemp("sentinel"), redis_server.port)
     yield sentinel
     sentinel.stop()
@@ -49,7 +49,7 @@ def sentinel_world(redis_client, redis_sentinel):
 
 @pytest.fixture
 def sqlite_world(tmp_path, monkeypatch):
-    """Processes whose database does not wait for a lock."""
+    """Return processes whose database does not wait for a lock."""
     monkeypatch.setattr(tables, "BUSY_TIMEOUT", 0.01)
     return SqliteWorld(tmp_path)
 

@@ -1,4 +1,4 @@
-"""The task that renews a lease goes on after any exception of its call."""
+"""The task that renews a lease continues after any exception of its call."""
 
 import asyncio
 

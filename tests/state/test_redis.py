@@ -1,4 +1,4 @@
-"""The state in Redis where a call is lost or cancelled, and what stands in the database."""
+"""The state in Redis when a call is lost or cancelled, and the content of the database."""
 
 import pytest
 from twisted.internet.defer import Deferred, fail

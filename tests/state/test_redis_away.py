@@ -19,7 +19,7 @@ def world(redis_world):
 
 @pytest.fixture
 def states(world):
-    """One process with all slots of the host and an open link, and one that has renewed its lease later."""
+    """Return a process with all slots of the host and an open link, and one with a later lease."""
     full = world.new()
     world.advance(LEASE / RENEWALS_PER_LEASE - 1)
     other = world.new()

@@ -1,4 +1,4 @@
-"""What a dead process leaves in Redis is released in parts, each of which is one short call."""
+"""The slots, marks and sessions of a dead process in Redis are released in parts, each in one short call."""
 
 import pytest
 
@@ -23,7 +23,7 @@ def in_use(world):
 
 @pytest.fixture
 def sleeper(world):
-    """A process with more than one call may release, and its consoles."""
+    """Return a process with more than one call may release, and its consoles."""
     world.admits_when_down = True
     state = world.new()
     entries = [world.entry(state) for _ in range(COUNT)]

@@ -4,7 +4,7 @@ import pytest
 
 from esxiproxy.state.redis_protocol import CallLost, CallRefused
 from esxiproxy.state.redis_replies import RedisError
-from esxiproxy.state.redis_server import clock_warning, explained, failed_call
+from esxiproxy.state.redis_server import clock_warning, explained, failed_call, wrong_schema
 
 
 @pytest.mark.parametrize("secret", ["pa55word", "postscript-9", "without any password configured-9"])
@@ -37,3 +37,17 @@ def test_a_clock_that_is_not_told_is_not_named(info):
 def test_a_refusal_of_writes_is_told_apart_from_a_script_that_failed():
     assert isinstance(failed_call(RedisError("NOREPLICAS not enough")), CallRefused)
     assert isinstance(failed_call(RedisError("WRONGTYPE a key of another program")), CallLost)
+
+
+@pytest.mark.parametrize(
+    ("found", "text"),
+    [
+        ("3", "has schema version 3; this proxy needs 2 and is too old: update it"),
+        ("1", "has schema version 1; this proxy needs 2: those that have written it are too old: update all"),
+        ("x" * 999, "was written by another program: use another state_prefix"),
+        ("\u0663", "was written by another program: use another state_prefix"),
+    ],
+)
+def test_the_proxies_that_are_too_old_are_named(found, text):
+    assert text in wrong_schema(found, "2")
+    assert len(wrong_schema(found, "2")) < 220

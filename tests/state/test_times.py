@@ -26,7 +26,7 @@ def world(tmp_path):
 
 @pytest.fixture
 def older(world):
-    """The statements of a process of the previous version."""
+    """Return the statements of a process of the previous version."""
     result(world.new().in_use([]))
     with closing(sqlite3.connect(world.path, isolation_level=None)) as connection:
         yield connection

@@ -28,6 +28,7 @@ def crowd(size: int) -> Figures:
                 "verify": "pin",
                 "health": "up" if addresses else "unknown",
                 "sessions": sum(row["upstream"] == name for row in found.sessions.values()),
+                "connections": 12 if addresses else None,
                 "limit": 100,
                 "drained": False,
                 "failures": 3,

@@ -1,4 +1,4 @@
-"""Made figures of a proxy, as the API of the admin service tells them."""
+"""Invented figures of a proxy, in the form of the admin API."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def host(number: int, sessions: int, **changes: Any) -> Row:
 
 
 def failure(number: int, now: float, **changes: Any) -> Row:
-    """Return a failure; the greater the number, the older it is."""
+    """Return a failure, which is older if the number is greater."""
     error, detail, help_, status, code = (
         (
             "UpstreamRefused",
@@ -149,7 +149,7 @@ class Page:
 
 @dataclass
 class Figures:
-    """What the stand-in knows.  Tests change the lists; ``sessions`` is by id."""
+    """The figures of the stand-in, which tests change. ``sessions`` is by id."""
 
     sessions: dict[str, Row] = field(default_factory=dict)
     hosts: list[Row] = field(default_factory=list)

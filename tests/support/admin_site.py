@@ -5,7 +5,7 @@ import socket
 from dataclasses import dataclass, field
 
 from twisted.internet.address import IPv4Address
-from twisted.internet.defer import fail, succeed
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 
@@ -94,13 +94,13 @@ class Calls:
             answer = self.answers.get(name, {})
             if isinstance(answer, Exception):
                 raise answer
-            return answer
+            return await answer() if answer is Deferred else answer
 
         return handle
 
 
 class AdminAddress:
-    """One address: ``kind`` is socket, listen or probe."""
+    """One address of the admin service: ``kind`` is socket, listen or probe."""
 
     def __init__(
         self,
@@ -131,7 +131,7 @@ class AdminAddress:
         def metrics(accept):
             return succeed(self.metrics)
 
-        probes = ProbeAnswers(self.control, metrics)
+        probes = ProbeAnswers(self.control, metrics, self.clock)
         if kind == "probe":
             self.root = Root(probes)
         else:

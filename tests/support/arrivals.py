@@ -108,7 +108,7 @@ class Attempts:
 
 
 class Checked:
-    """Consoles that send a numbered message one after the other and check what comes back, in a thread.
+    """Consoles whose numbered messages a thread echoes and checks.
 
     ``lost`` has the time at which each console was found to have ended, by its place among the clients.
     """

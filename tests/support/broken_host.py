@@ -19,7 +19,7 @@ TARGET = f"/ticket/{SECRET}"
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What the command said and how it ended."""
+    """The output and the exit status of the command."""
 
     status: int
     out: str

@@ -50,10 +50,10 @@ class Chromium(Program):
         return self._port.isdecimal()
 
     def open(self, url: str) -> Page:
-        """A new page that is on its way to this URL."""
+        """Open a new page, and begin to load this URL."""
         port = int(self._port)
         request = urllib.request.Request(f"http://127.0.0.1:{port}/json/new?about:blank", method="PUT")
-        with urllib.request.urlopen(request, timeout=20) as answer:
+        with urllib.request.urlopen(request, timeout=60) as answer:
             target = json.load(answer)["webSocketDebuggerUrl"].partition(f":{port}")[2]
         page = Page(port, target)
         page.call("Page.navigate", url=url)
@@ -68,13 +68,13 @@ class Page:
     """One page of the browser.  `events` has what the browser has sent before the last answer."""
 
     def __init__(self, port: int, target: str) -> None:
-        self._client = Client(port, timeout=20)
+        self._client = Client(port, timeout=60)
         self._client.open(target, host="localhost")
         self._number = 0
         self.events: list[dict[str, Any]] = []
 
     def call(self, method: str, **parameters: Any) -> dict[str, Any]:
-        """The result of one command of the DevTools protocol."""
+        """Run a command of the DevTools protocol, and return its result."""
         self._number += 1
         message = {"id": self._number, "method": method, "params": parameters}
         self._client.send_frame(TEXT, json.dumps(message).encode())
@@ -88,13 +88,13 @@ class Page:
                 return result
 
     def evaluate(self, expression: str) -> Any:
-        """The value of a JavaScript expression."""
+        """Return the value of a JavaScript expression."""
         result = self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
         assert "exceptionDetails" not in result, result
         return result["result"].get("value")
 
     def canvas(self) -> Image.Image | None:
-        """The page's canvas as the browser paints it, pixel for pixel; None while there is none."""
+        """Return the pixels of the page's canvas, or None while there is none."""
         box = self.evaluate(
             "(c => { if (!c || !c.width) return null; const b = c.getBoundingClientRect();"
             " return [b.x, b.y, b.width, b.height] })(document.querySelector('canvas'))"

@@ -44,7 +44,7 @@ class Sender(threading.Thread):
             self.problem = problem
 
     def blocked(self) -> Callable[[], bool]:
-        """Answers whether nothing could be sent for a second."""
+        """Return a function that returns whether nothing could be sent for a second."""
         last, since = -1, 0.0
 
         def ask() -> bool:
@@ -57,7 +57,7 @@ class Sender(threading.Thread):
 
 
 def receive(peer: Peer, head: bytes, size: int, patience: float = 60.0) -> int:
-    """Read one frame that has to begin with this head; the checksum of its payload."""
+    """Read one frame with this head, and return the checksum of its payload."""
     assert peer.recv_exactly(len(head)) == head
     early = peer.recv_exactly(min(size, len(peer._pending)))
     checksum, left = zlib.crc32(early), size - len(early)

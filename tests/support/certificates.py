@@ -22,7 +22,7 @@ DAY = timedelta(days=1)
 
 
 def colons(digest: bytes) -> str:
-    """A digest as VMware and openssl print it: `AA:BB:...`."""
+    """Return a digest as VMware and openssl print it: `AA:BB:...`."""
     return digest.hex(":").upper()
 
 
@@ -45,7 +45,7 @@ class Shown:
         return colons(hashlib.sha1(self.der).digest())
 
     def server_context(self) -> ssl.SSLContext:
-        """A server's context that shows this certificate."""
+        """Return a server's context with this certificate."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(self.path, self.key_path)
         return context
@@ -91,14 +91,14 @@ class Authority:
         not_after: timedelta = 30 * DAY,
         key: str = "ec",
     ) -> Certificate:
-        """A server's certificate; the two times are counted from now, so `not_after=-DAY` has expired."""
+        """Issue a server's certificate; both times count from now, so `not_after=-DAY` has expired."""
         usage, name = ExtendedKeyUsageOID.SERVER_AUTH, [*names, file][0]
         return _issue(self.folder, file, name, self.own, names, addresses, not_before, not_after, key, usage)
 
     def client(
         self, file: str = "client", not_before: timedelta = -DAY, not_after: timedelta = 30 * DAY
     ) -> Certificate:
-        """A client's certificate; its common name is the file's name."""
+        """Issue a client's certificate, whose common name is the name of the file."""
         usage = ExtendedKeyUsageOID.CLIENT_AUTH
         return _issue(self.folder, file, file, self.own, (), (), not_before, not_after, "ec", usage)
 
@@ -112,7 +112,7 @@ def self_signed(
     not_after: timedelta = 30 * DAY,
     key: str = "ec",
 ) -> Certificate:
-    """A server's certificate that nobody else has signed, as an ESXi host has it out of the box."""
+    """Issue a self-signed certificate of a server, as a new ESXi host has it."""
     usage = ExtendedKeyUsageOID.SERVER_AUTH
     return _issue(folder, file, [*names, file][0], None, names, addresses, not_before, not_after, key, usage)
 
@@ -155,7 +155,7 @@ def sha1_signed(authority: Authority, bits: int = 2048) -> Certificate | None:
 
 
 def qemu_folder(folder: Path, authority: Authority, server: Certificate) -> Path:
-    """The folder that QEMU's `tls-creds-x509` wants for `endpoint=server`."""
+    """Create the folder that QEMU's `tls-creds-x509` needs for `endpoint=server`."""
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copy(authority.path, folder / "ca-cert.pem")
     shutil.copy(server.path, folder / "server-cert.pem")
@@ -178,7 +178,7 @@ def _issue(
     alternatives: Sequence[x509.GeneralName] = (),
     extensions: Sequence[x509.ExtensionType] = (),
 ) -> Certificate:
-    """Make a key, a certificate for it signed by the issuer (or by itself), and their two files.
+    """Create a key, a certificate that the issuer or the key itself signs, and their two files.
 
     `alternatives` are further names of other kinds, and `extensions` are critical.
     """
@@ -230,7 +230,7 @@ def _issue(
 
 
 def _key_usage(authority: bool) -> x509.KeyUsage:
-    """What the key is for; QEMU refuses a server's key without encipherment."""
+    """Return the usage of a key; QEMU refuses a server's key without encipherment."""
     return x509.KeyUsage(
         digital_signature=True,
         key_encipherment=not authority,

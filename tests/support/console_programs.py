@@ -70,7 +70,7 @@ class Dewebsockify(Program):
         return [self._script, *options, *(["--cookie", self._cookie] if self._cookie else [])]
 
     def is_ready(self) -> bool:
-        """Whether it listens.  A connection to it would be its only client."""
+        """Return whether the program listens. It accepts one client only, so no connection is made."""
         port = f":{self.port:04X} "
         return any(port in line and " 0A " in line for line in Path("/proc/net/tcp").read_text().splitlines())
 

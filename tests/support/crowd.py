@@ -49,7 +49,7 @@ class EchoUpstream:
 
     def __enter__(self) -> Self:
         self._thread.start()
-        assert self._up.wait(10)
+        assert self._up.wait(20)
         return self
 
     def __exit__(
@@ -95,7 +95,7 @@ class EchoUpstream:
 
 
 def opened(port: int, count: int = 1) -> list[Client]:
-    """Consoles that are open, all of them asked for before the first one is answered."""
+    """Ask for several consoles before the first answer, and return them when all are open."""
     clients = [Client(port, timeout=30) for _ in range(count)]
     for client in clients:
         client.send_request(LINE, handshake_fields(["binary"]))
@@ -106,7 +106,7 @@ def opened(port: int, count: int = 1) -> list[Client]:
 
 
 def echoes(client: Client, word: bytes = b"hello") -> bool:
-    """Whether the console is alive; False when it has ended."""
+    """Return whether the console echoes; False when it has ended."""
     try:
         client.send_frame(BINARY, word)
         return client.recv_frame().payload == word
@@ -137,17 +137,17 @@ class Crew(Proxy):
         return "all workers are ready" in self.log() and super().is_ready()
 
     def workers(self) -> list[int]:
-        """The processes of all workers."""
+        """Return the process ids of all workers."""
         return [pid for pid in children(self.pid) if not is_admin(pid)]
 
     def admins(self) -> list[int]:
-        """The admin process, and for a moment the one before it."""
+        """Return the process ids of the admin processes, of which a reload has two for a moment."""
         return [pid for pid in children(self.pid) if is_admin(pid)]
 
     def ask(
         self, method: str, target: str, body: Mapping[str, str] | None = None, seconds: float = 30.0
     ) -> tuple[int, str]:
-        """The status and the text of an answer on the unix socket of [admin].
+        """Return the status and the text of an answer on the unix socket of [admin].
 
         Until a process accepts, the connection waits in the kernel's queue.
         """
@@ -169,7 +169,7 @@ class Single(Crew):
 
 
 def is_admin(pid: int) -> bool:
-    """Whether this child of a master is its admin process."""
+    """Return whether this child of a master is its admin process."""
     try:
         return b"\0admin\0" in Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
@@ -177,7 +177,7 @@ def is_admin(pid: int) -> bool:
 
 
 def children(pid: int) -> list[int]:
-    """The processes that this one has started."""
+    """Return the children of this process."""
     try:
         return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
     except OSError:
@@ -185,14 +185,14 @@ def children(pid: int) -> list[int]:
 
 
 def held(port: int, pids: Sequence[int]) -> list[int]:
-    """How many clients of a port each of these processes has."""
+    """Return how many clients of a port each of these processes has."""
     rows = [row.split() for row in Path("/proc/net/tcp").read_text().splitlines()[1:]]
     inodes = {row[9] for row in rows if row[3] == ESTABLISHED and int(row[1].partition(":")[2], 16) == port}
     return [len(inodes & sockets(pid)) for pid in pids]
 
 
 def sockets(pid: int) -> set[str]:
-    """The inodes of a process's sockets."""
+    """Return the inodes of a process's sockets."""
     found = set()
     for link in Path(f"/proc/{pid}/fd").iterdir():
         with contextlib.suppress(OSError):
@@ -203,7 +203,7 @@ def sockets(pid: int) -> set[str]:
 
 
 class Notified:
-    """What systemd would be told: the programs that start meanwhile have it for their NOTIFY_SOCKET."""
+    """A stand-in for systemd, whose socket is NOTIFY_SOCKET of the programs that start meanwhile."""
 
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         self._folder = tempfile.TemporaryDirectory()
@@ -223,7 +223,7 @@ class Notified:
         self._folder.cleanup()
 
     def next(self) -> str:
-        """The next message that is more than a status."""
+        """Return the next message that is more than a status."""
         while True:
             text = self._socket.recv(4096).decode()
             if not text.startswith("STATUS="):

@@ -16,7 +16,7 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Examined:
-    """What the command printed, and its exit status."""
+    """The output of the command, and its exit status."""
 
     status: int
     out: str
@@ -28,7 +28,7 @@ class Examined:
         return rows
 
     def of(self, check: str) -> list[Row]:
-        """The results of one kind of check."""
+        """Return the results of one kind of check."""
         return [row for row in self.rows if row["check"] == check]
 
     @property

@@ -1,6 +1,6 @@
-"""Endless request heads: ``flooding.py PORT SECONDS CONNECTIONS`` sends them as fast as they are taken.
+"""Endless request heads: ``flooding.py PORT SECONDS CONNECTIONS`` sends them as fast as possible.
 
-It is nice: whoever floods a proxy has a machine of their own, and does not take the processor from it.
+The program runs at a low priority, because a real attacker does not share the processor of the proxy.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ PIECE = b"x" * 65536
 
 
 def flood(port: int, until: float) -> None:
-    """One connection after the other; whatever the answer is, it is not read."""
+    """Send on one connection after another, and read no answer."""
     while time.monotonic() < until:
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 5) as stream:
             stream.settimeout(0.5)

@@ -23,7 +23,7 @@ BUFFER = 64 * 1024
 
 
 def run(parties: Sequence[Party], until: Callable[[], bool], what: str, seconds: float) -> None:
-    """Drive these ends until the question is answered with yes; not in time is a failure."""
+    """Drive these ends until the function returns True, and fail after a deadline."""
     deadline = time.monotonic() + seconds
     while not until():
         now = time.monotonic()
@@ -52,7 +52,7 @@ def opened(
     target: str,
     budget: int,
 ) -> tuple[Party, Party]:
-    """The client and the upstream of a new session, each with some of its first frames sent already."""
+    """Return the client and the upstream of a new session, each with some first frames sent."""
     stream = socket.create_connection(("127.0.0.1", port), SECONDS)
     _small(stream)
     if tls:
@@ -66,7 +66,7 @@ def opened(
     if context is not None:
         taken = context.wrap_socket(taken, server_side=True)
     upstream = Party("upstream", taken, rng, budget)
-    client.twin, upstream.twin = upstream, client
+    client.peer, upstream.peer = upstream, client
     head, behind = _head(taken)
     key = Head.of(head + b"\r\n\r\n").one("Sec-WebSocket-Key")
     assert key is not None, head
@@ -88,7 +88,7 @@ def _small(stream: socket.socket) -> None:
 
 
 def _head(stream: socket.socket) -> tuple[bytes, bytes]:
-    """A head, and what came behind it."""
+    """Read a head, and return it with the bytes behind it."""
     octets = b""
     while b"\r\n\r\n" not in octets:
         piece = stream.recv(1 << 16)

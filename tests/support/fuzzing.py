@@ -1,4 +1,4 @@
-"""One end of a session for the fuzz test: random frames in random chunks out, checked frames in."""
+"""One end of a session for the fuzz test, which sends random frames and checks received ones."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ EARLY = 16 * 1024
 """At most so much is sent before the opening handshakes are over; the proxy holds 64 KiB of it."""
 MOST_PINGS = 300
 """Far below what the proxy calls a flood."""
-SIEGE, STUCK = 1.0, 0.03
-"""A besieging reader reads nothing until the other end could not write for STUCK, or for SIEGE at most.
+STALL, STUCK = 1.0, 0.03
+"""A stalling reader reads nothing until the other end could not write for STUCK, or for STALL at most.
 
 The other end sends large frames meanwhile: it takes some megabytes to fill all the kernel's buffers.
 """
@@ -42,9 +42,9 @@ WAIT = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 def data_frames(
     rng: random.Random, masks: bool, more: Callable[[], bool], rush: Callable[[], bool]
 ) -> Iterator[bytes]:
-    """Whole messages, in one to five frames or a swarm of small ones, as long as there have to be `more`.
+    """Yield whole messages, in one to five frames or many small ones, as long as `more` returns True.
 
-    In a `rush` the frames are large.
+    During a `rush` the frames are large.
     """
     while more():
         opcode = rng.choice((TEXT, BINARY))
@@ -67,23 +67,23 @@ def _size(rng: random.Random) -> int:
 
 
 class Party:
-    """An end of a session: the client, or the upstream's side of the connection to it.
+    """One end of a session: the client, or the upstream's side of the connection.
 
-    `sent` and `got` are the bytes of data frames, headers included, as they went out and as they came in.
-    What comes in is checked at once: against the other party's `sent`, and each control frame by itself.
+    `sent` and `got` are the bytes of data frames, headers included, that were sent and received. Received
+    bytes are compared at once with the peer's `sent`, and each control frame is checked.
     """
 
     def __init__(self, name: str, stream: socket.socket, rng: random.Random, budget: int) -> None:
         self.name = name
         self.masks = name == "client"
-        self.twin: Party = self
+        self.peer: Party = self
         self.rng = rng
         self.sent, self.got = bytearray(), bytearray()
         self.pings: list[bytes] = []
         self.answered = 0
         """Of the pings, up to and with the newest one that has its pong."""
-        self.pongs = self.asked = self.sieges = 0
-        """Pongs that came, pings of the proxy's own, sieges that made the other end's writes stop."""
+        self.pongs = self.asked = self.stalls = 0
+        """Pongs that came, pings of the proxy's own, stalls that made the other end's writes stop."""
         self.closed: tuple[int | None, bytes] | None = None
         """What the Close that came said."""
         self.may_end = False
@@ -104,34 +104,34 @@ class Party:
         self._left = 0
         self._readable = True
         self._stuck = self._rests = self._pauses = 0.0
-        self._besieges = False
-        self._siege_at = [rng.randrange(budget)] if rng.random() < 0.5 else []
+        self._is_stalling = False
+        self._stall_at = [rng.randrange(budget)] if rng.random() < 0.5 else []
         self._crumbs = 0
 
     def begin(self, stream: socket.socket) -> None:
-        """The handshakes are over: from here on the stream does not block."""
+        """Continue with this stream after the handshakes, without blocking."""
         stream.setblocking(False)
         self._stream = stream
 
     # what it is
 
     def is_done(self) -> bool:
-        """Everything is written, everything has arrived, and the newest ping, the last frame, is answered."""
+        """Return whether all is written, all has arrived, and the final ping is answered."""
         written = self._fenced and not self._out and not self._chunk
-        return written and len(self.got) == len(self.twin.sent) and self.answered == len(self.pings)
+        return written and len(self.got) == len(self.peer.sent) and self.answered == len(self.pings)
 
     def __str__(self) -> str:
         return (
             f"{self.name}: {len(self.sent)} bytes made up, {len(self._out) + len(self._chunk)} not written, "
-            f"{len(self.got)} of {len(self.twin.sent)} arrived, {self.answered} of {len(self.pings)} pings "
-            f"answered by {self.pongs} pongs, {self.asked} pings and {self.sieges} sieges, "
+            f"{len(self.got)} of {len(self.peer.sent)} arrived, {self.answered} of {len(self.pings)} pings "
+            f"answered by {self.pongs} pongs, {self.asked} pings and {self.stalls} stalls, "
             f"closed {self.closed}, ended {self.ended or 'no'}"
         )
 
     # what the test does with it
 
     def early(self) -> bytes:
-        """The first bytes of the stream, which go out with the opening handshake's head; often none."""
+        """Return the first bytes of the stream, often none, which are sent with the opening handshake."""
         if self.rng.random() < 0.5:
             return b""
         self._make_up()
@@ -155,17 +155,17 @@ class Party:
             self._ping()
 
     def misplaced(self) -> int:
-        """The opcode that may not come next: CONTINUATION goes on with a message, another one begins one."""
+        """Return the opcode that may not come next: CONTINUATION between messages, BINARY within one."""
         return CONTINUATION if self._whole else BINARY
 
     def is_written(self) -> bool:
-        """Whether nothing waits to be written."""
+        """Return whether nothing waits to be written."""
         return bool(self.ended) or not (self._out or self._chunk)
 
-    def hurry(self) -> None:
-        """No pauses any more."""
-        self._siege_at = []
-        self._besieges = False
+    def skip_pauses(self) -> None:
+        """Make no pauses from here on."""
+        self._stall_at = []
+        self._is_stalling = False
         self._pauses = self._rests = 0.0
         self._crumbs = 0
 
@@ -179,7 +179,7 @@ class Party:
         self.let_go("FIN of its own")
 
     def forget(self) -> None:
-        """Let go of the stream, if it is still there, however it stands."""
+        """Reset the stream if it is still open."""
         if not self.ended:
             self.reset()
 
@@ -191,7 +191,7 @@ class Party:
     # the loop
 
     def turn(self, now: float) -> None:
-        """Write and read a little, as far as it wants to."""
+        """Write and read a little, except during a pause."""
         if self.dead or self.ended:
             return
         if self.closed and not self.masks and not self._open and self.is_written():
@@ -200,18 +200,18 @@ class Party:
         for _ in range(8):
             if self.ended or self._stuck or now < self._rests or not self._write(now):
                 break
-        if self._besieges:
-            twin = self.twin
-            stuck = bool(twin._stuck) and now - twin._stuck > STUCK
-            self.sieges += stuck
-            if stuck or now > self._pauses or not twin._open or (twin._fenced and twin.is_written()):
-                self._besieges, self._pauses = False, 0.0
+        if self._is_stalling:
+            peer = self.peer
+            stuck = bool(peer._stuck) and now - peer._stuck > STUCK
+            self.stalls += stuck
+            if stuck or now > self._pauses or not peer._open or (peer._fenced and peer.is_written()):
+                self._is_stalling, self._pauses = False, 0.0
         for _ in range(8):
             if self.ended or not self._readable or now < self._pauses or not self._read(now):
                 break
 
     def wants(self, now: float) -> tuple[int, float]:
-        """The events it waits for, and for how many seconds at most."""
+        """Return the events that this end waits for, and the longest time for that."""
         if self.dead or self.ended:
             return 0, 1.0
         events, wait = 0, 1.0
@@ -220,7 +220,7 @@ class Party:
         elif self._out or self._chunk or (self._open and not self._fenced):
             wait = max(0.0, self._rests - now)
         if now < self._pauses:
-            wait = min(wait, 0.005 if self._besieges else self._pauses - now)
+            wait = min(wait, 0.005 if self._is_stalling else self._pauses - now)
         elif self._readable:
             wait = 0.0
         else:
@@ -231,7 +231,7 @@ class Party:
         return self._stream.fileno()
 
     def woken(self, events: int) -> None:
-        """The selector has seen these events."""
+        """Note the events that the selector has found."""
         if events & selectors.EVENT_READ:
             self._readable = True
         if events & selectors.EVENT_WRITE:
@@ -288,7 +288,7 @@ class Party:
         return True
 
     def _rush(self) -> bool:
-        return self._open and self.twin._besieges
+        return self._open and self.peer._is_stalling
 
     def _chunk_size(self) -> int:
         if self._rush():
@@ -317,27 +317,27 @@ class Party:
             self.let_go(how)
             return False
         self.feed(octets)
-        if self._siege_at and len(self.got) >= self._siege_at[0]:
-            del self._siege_at[0]
-            self._besieges, self._pauses = True, now + SIEGE
+        if self._stall_at and len(self.got) >= self._stall_at[0]:
+            del self._stall_at[0]
+            self._is_stalling, self._pauses = True, now + STALL
         elif self._open and self.rng.random() < 0.02:
             self._pauses = now + self.rng.uniform(0, 0.02)
         return True
 
     def feed(self, octets: bytes) -> None:
-        """What came in: data frames are compared, control frames looked at."""
+        """Compare received data frames, and check received control frames."""
         checked = len(self.got)
         self._in += octets
         while self._in and self._advance():
             pass
-        wanted = self.twin.sent[checked : len(self.got)]
+        wanted = self.peer.sent[checked : len(self.got)]
         if self.got[checked:] != wanted:
             came = self.got[checked:]
             at = next((i for i, pair in enumerate(zip(came, wanted, strict=False)) if pair[0] != pair[1]), -1)
             at = len(wanted) if at < 0 else at
             raise AssertionError(
                 f"{self.name}: byte {checked + at} of the data is wrong: "
-                f"{came[at : at + 40].hex(' ')} in the stead of {wanted[at : at + 40].hex(' ')}"
+                f"{came[at : at + 40].hex(' ')} instead of {wanted[at : at + 40].hex(' ')}"
             )
 
     def _advance(self) -> bool:

@@ -44,7 +44,7 @@ def build(source: Path) -> Path:
 
 
 class Govmomi(Program):
-    """The simulator; the hosts of its inventory take turns with these hosts, which have the consoles."""
+    """The simulator. The hosts of its inventory are these hosts in turn, which have the consoles."""
 
     name = "govmomi"
     ours = False

@@ -1,7 +1,7 @@
-"""How the cost of a call grows with its input: for the tests that want it linear.
+"""How the cost of a call grows with its input, for tests of linear growth.
 
-Processor time of this process is measured, the least of several runs, so that a loaded machine changes
-little.  Linear growth from n to 8n is a factor of 8, quadratic growth one of 64.
+The processor time of this process is measured, the least of several runs, so that the load of the machine
+changes little. Linear growth from n to 8n is a factor of 8, quadratic growth one of 64.
 """
 
 import ast
@@ -40,7 +40,7 @@ _FUNCTIONS = {f"re.{method}" for method in _METHODS}
 
 
 def modules(*packages):
-    """Every module of these packages."""
+    """Return every module of these packages."""
     for package in packages:
         root = importlib.import_module(package)
         yield root
@@ -49,9 +49,9 @@ def modules(*packages):
 
 
 def patterns(*packages):
-    """Every way in which a pattern is used in these packages, by a name for it: the pattern and the method.
+    """Return every use of a pattern in these packages by its name: the pattern and the method.
 
-    The patterns are those with a name of their own, and those that a call of ``re`` has as its text.
+    The patterns are those of constants, and those that a call of ``re`` has as its text.
     """
     named, used, found = {}, {}, {}
     for module in modules(*packages):
@@ -78,7 +78,7 @@ def patterns(*packages):
 
 
 def runs(pattern):
-    """Functions of a size: each makes a long run, behind a text that leads into the pattern."""
+    """Return functions of a size: each makes a long run behind a text that leads into the pattern."""
     found = [(b"", unit) for unit in UNITS]
     for start, units in _repeats(parser.parse(pattern.pattern, pattern.flags)):
         found += [(start, unit) for unit in units]
@@ -93,7 +93,7 @@ def _run(raw, start, unit, ending, size):
 
 
 def _repeats(tree, before=b""):
-    """For each repeat in a parsed pattern: a text that leads to it, and what it may repeat."""
+    """Yield a text that leads to each repeat in a parsed pattern, and what the repeat matches."""
     for code, argument in tree:
         if code in (op.MAX_REPEAT, op.MIN_REPEAT, op.POSSESSIVE_REPEAT):
             body = argument[2]
@@ -110,7 +110,7 @@ def _repeats(tree, before=b""):
 
 
 def _shortest(tree):
-    """A short text that matches."""
+    """Return a short text that matches."""
     found = b""
     for code, argument in tree:
         if code in (op.MAX_REPEAT, op.MIN_REPEAT, op.POSSESSIVE_REPEAT):
@@ -125,7 +125,7 @@ def _shortest(tree):
 
 
 def _members(tree):
-    """Short texts that match, one for each kind of character that may stand in front."""
+    """Return short texts that match, one for each kind of character at their beginning."""
     tree = list(tree)
     if not tree:
         return [b""]
@@ -177,7 +177,7 @@ def _in_class(code, argument):
 
 
 def seconds(call, *args):
-    """Processor time of one call; a refusal is an answer, too."""
+    """Return the processor time of one call, also if it refuses the input."""
     begun = time.process_time()
     with suppress(Exception):
         call(*args)
@@ -185,7 +185,7 @@ def seconds(call, *args):
 
 
 def grows(call, make, size):
-    """Whether the cost of ``call(make(n))`` grows faster than linearly from ``size`` to eight times that."""
+    """Return whether the cost of ``call(make(n))`` grows faster than linearly from ``size`` to 8 ``size``."""
     if seconds(call, make(8 * size)) < MEASURABLE:
         return False
     for larger in (size, 2 * size):  # seen twice, in two places, or it was the machine

@@ -67,7 +67,7 @@ def _said(file: Path, router: str, *arguments: str) -> str:
 
 
 def run(file: Path, router: str, *arguments: str, typed: str = "") -> subprocess.CompletedProcess[str]:
-    """What `esxiproxy link` says in a process of its own."""
+    """Run `esxiproxy link` as a process, and return its output."""
     return subprocess.run(
         [Path(sys.executable).parent / "esxiproxy", "link", "--config", file, "--router", router, *arguments],
         input=typed,
@@ -81,7 +81,7 @@ def run(file: Path, router: str, *arguments: str, typed: str = "") -> subprocess
 
 
 def kill(state: Path, issued: IssuedLink, reason: str = "maintenance") -> None:
-    """End the consoles of a link as an operator does, in whatever process they are."""
+    """End the consoles of a link in all processes, as an operator does."""
     selector = Selector(SelectorKind.LINK, issued.id)
     with closing(SqliteStore(state, "operator", Times.of_this_machine())) as store:
         store.tell(Command(CommandKind.KILL, reason=reason, selector=selector))

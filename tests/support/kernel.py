@@ -1,4 +1,4 @@
-"""What the kernel knows of a process."""
+"""What the kernel reports about a process."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ class Seen:
     pid: int
 
     def descriptors(self) -> int:
-        """How many are open."""
+        """Return the number of open descriptors."""
         return len(os.listdir(f"/proc/{self.pid}/fd"))
 
     def connections(self) -> int:
-        """How many of them are TCP connections, in whatever state."""
+        """Return the number of TCP connections in any state."""
         inodes = set()
         for entry in os.listdir(f"/proc/{self.pid}/fd"):
             with contextlib.suppress(FileNotFoundError):
@@ -33,7 +33,7 @@ class Seen:
         return sum(part[3] != "0A" and f"socket:[{part[9]}]" in inodes for part in parts)
 
     def steady(self) -> Callable[[], int | None]:
-        """Answers the number of descriptors when it has not changed for a while."""
+        """Return a function that returns the number of descriptors once it is stable."""
         last, since = -1, 0.0
 
         def ask() -> int | None:
@@ -46,24 +46,24 @@ class Seen:
         return ask
 
     def resident(self) -> int:
-        """Bytes of memory that it has now."""
+        """Return the bytes of resident memory."""
         return self._memory("VmRSS")
 
     def own(self) -> int:
-        """Bytes of memory that are its own: no file's, and shared with nobody."""
+        """Return the bytes of private memory, without files and shared memory."""
         return self._memory("RssAnon")
 
     def peak(self) -> int:
-        """The most that it ever had, since `forget_peak` at the earliest."""
+        """Return the largest resident memory since the start, or since `forget_peak`."""
         return self._memory("VmHWM")
 
     def forget_peak(self) -> None:
-        """Where the kernel lets us; else the peak of the start counts as well, which asks for more."""
+        """Reset the peak, where the kernel allows it; elsewhere the peak of the start counts as well."""
         with contextlib.suppress(OSError):
             Path(f"/proc/{self.pid}/clear_refs").write_text("5")
 
     def processor_time(self) -> float:
-        """Seconds that it has computed so far."""
+        """Return the seconds of processor time used so far."""
         fields = self._read("stat").rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 

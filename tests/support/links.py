@@ -27,7 +27,7 @@ PIN = "sha256:" + "ab" * 32
 
 @cache
 def pair(kind: str) -> tuple[bytes, bytes]:
-    """A private and a public key in PEM."""
+    """Return a private and a public key in PEM."""
     key: Any = {
         "eddsa": Ed25519PrivateKey.generate,
         "other": Ed25519PrivateKey.generate,
@@ -39,7 +39,7 @@ def pair(kind: str) -> tuple[bytes, bytes]:
 
 
 def key_folder(folder: Path) -> Path:
-    """A folder with a private key of each algorithm: ed, ec and hs; pub is only public."""
+    """Create a folder with a private key of each algorithm: ed, ec and hs; pub is only public."""
     keys = folder / "keys"
     keys.mkdir()
     (keys / "ed.eddsa.pem").write_bytes(pair("eddsa")[0])
@@ -50,7 +50,7 @@ def key_folder(folder: Path) -> Path:
 
 
 def claims(now: float, **changed: Any) -> dict[str, Any]:
-    """The claims of a valid link; a claim that is changed to None is left out."""
+    """Return the claims of a valid link; a claim that is changed to None is left out."""
     whole = {
         "iss": ISSUER,
         "aud": AUDIENCE,
@@ -76,7 +76,7 @@ def token(
     typ: Any = "esxiproxy+jwt",
     **header: Any,
 ) -> bytes:
-    """A signed token of anything, with any header."""
+    """Return a signed token with any claims and any header."""
     whole = {"kid": kid, "typ": typ, **header}
     key = key or {"EdDSA": pair("eddsa")[0], "ES256": pair("es256")[0], "HS256": SECRET}[alg]
     octets = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
@@ -85,12 +85,12 @@ def token(
 
 
 def forged(header: Any, payload: Any, signature: bytes = b"") -> bytes:
-    """A token with these parts, whatever they are."""
+    """Return a token with any parts."""
     parts = [each if isinstance(each, bytes) else json.dumps(each).encode() for each in (header, payload)]
     return b".".join(map(b64, (*parts, signature)))
 
 
 def hmac_of(key: bytes, header: Any, payload: Any) -> bytes:
-    """A token with the HMAC of any octets, such as those of a public key."""
+    """Return a token with the HMAC of any octets, such as those of a public key."""
     unsigned = forged(header, payload)[:-1]
     return unsigned + b"." + b64(hmac.digest(key, unsigned, hashlib.sha256))

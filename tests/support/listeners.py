@@ -40,7 +40,7 @@ SCHEMES = {"one": "http", "two": "http", "three": "https"}
 
 @dataclass(frozen=True)
 class Upstreams:
-    """Where the listeners lead: a plain port, a TLS port with its certificate, and a port of nobody's."""
+    """The upstreams of the listeners: a plain port, a TLS port with its certificate, and a dead port."""
 
     plain: int
     secure: int
@@ -56,7 +56,7 @@ class Listeners:
     ports: dict[str, int]
 
     def client(self, name: str, timeout: float = 10.0) -> Client:
-        """A client that is connected to this listener."""
+        """Return a client that is connected to this listener."""
         return Client(self.ports[name], tls=name == "three", timeout=timeout)
 
 
@@ -79,7 +79,7 @@ def three_listeners(
 
 @contextlib.contextmanager
 def nginx(upstreams: Upstreams, own: Certificate) -> Iterator[Listeners]:
-    """nginx with a `server` block for each listener: what esxiproxy replaces."""
+    """Run nginx with a `server` block for each listener, which esxiproxy replaces."""
     ports = dict(zip(("one", "two", "three", "dead"), free_ports(4), strict=True))
     values = {
         "plain": upstreams.plain,
@@ -94,14 +94,14 @@ def nginx(upstreams: Upstreams, own: Certificate) -> Iterator[Listeners]:
 
 @contextlib.contextmanager
 def esxiproxy(upstreams: Upstreams, own: Certificate, **keys: str) -> Iterator[Listeners]:
-    """esxiproxy with the same listeners."""
+    """Run esxiproxy with the same listeners."""
     with Proxy(three_listeners(upstreams, own, **keys)) as program:
         yield Listeners(program, program.ports)
 
 
 @contextlib.contextmanager
 def forwarding(plain: int, secure: int, shown: Certificate, own: Certificate) -> Iterator[Listeners]:
-    """esxiproxy with `http = forward`, as `conf/proxy.ini` has it, in front of a plain and a TLS port."""
+    """Run esxiproxy with `http = forward`, as in `conf/proxy.ini`, in front of a plain and a TLS port."""
     with (
         dead_port() as nobody,
         esxiproxy(Upstreams(plain, secure, shown, nobody), own, http="forward") as listeners,

@@ -39,12 +39,12 @@ class Namespace:
         ip("-n", self.name, *arguments)
 
     def command(self) -> list[str]:
-        """What stands in front of a command that is to run in here; the process stays the same."""
+        """Return the beginning of a command that runs in this namespace with the same process id."""
         return [need("ip", "iproute2"), "netns", "exec", self.name]
 
     @contextlib.contextmanager
     def entered(self) -> Iterator[None]:
-        """This thread is in here meanwhile: the sockets that it makes stay here, and its threads."""
+        """Move this thread into the namespace for a while; its sockets and threads stay there."""
         with open("/proc/thread-self/ns/net") as home, open(f"/run/netns/{self.name}") as here:
             _enter(here.fileno())
             try:
@@ -53,7 +53,7 @@ class Namespace:
                 _enter(home.fileno())
 
     def connections(self, port: int) -> int:
-        """How many TCP connections this port has, in whatever state before TIME_WAIT."""
+        """Return the number of TCP connections of this port in any state before TIME_WAIT."""
         with self.entered():
             rows = [row.split() for row in Path("/proc/thread-self/net/tcp").read_text().splitlines()[1:]]
         states = [row[3] for row in rows if int(row[1].rpartition(":")[2], 16) == port]
@@ -71,7 +71,7 @@ class Network:
 
     @contextlib.contextmanager
     def cut(self, end: Namespace) -> Iterator[None]:
-        """The router loses every packet from there and to there, and tells nobody."""
+        """Let the router drop every packet from there and to there, without an ICMP message."""
         rules = [("from", end.address), ("to", end.address)]
         for rule in rules:
             self.router.ip("rule", "add", *rule, "blackhole")
@@ -84,7 +84,7 @@ class Network:
 
 @contextlib.contextmanager
 def network() -> Iterator[Network]:
-    """Four namespaces that are gone afterwards; the test is skipped where they may not be made."""
+    """Create four namespaces and remove them afterwards; skip the test without the permission for that."""
     need("ip", "iproute2")
     if os.getuid() != 0:
         pytest.skip("only root makes network namespaces")

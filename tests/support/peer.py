@@ -23,7 +23,7 @@ from tests.support.websocket import (
     take_frame,
 )
 
-TIMEOUT = 10.0
+TIMEOUT = 20.0
 
 
 class End(enum.Enum):
@@ -44,7 +44,7 @@ class StreamEnded(AssertionError):
 
 
 class NotInTime(AssertionError):
-    """Nothing, or not enough, came before the deadline."""
+    """Too little was received before the deadline."""
 
 
 class Peer:
@@ -99,25 +99,25 @@ class Peer:
     # receiving
 
     def recv_exactly(self, size: int, timeout: float | None = None) -> bytes:
-        """The next bytes, as many as asked for."""
+        """Return the next bytes, as many as asked for."""
         deadline = self._deadline(timeout)
         while len(self._pending) < size:
             self._read(deadline)
         return self._take(size)
 
     def recv_until(self, mark: bytes, timeout: float | None = None) -> bytes:
-        """The next bytes up to and with this mark."""
+        """Return the next bytes up to and with this mark."""
         deadline = self._deadline(timeout)
         while (at := self._pending.find(mark)) < 0:
             self._read(deadline)
         return self._take(at + len(mark))
 
     def recv_head(self, timeout: float | None = None) -> Head:
-        """The next head."""
+        """Return the next head."""
         return Head.of(self.recv_until(b"\r\n\r\n", timeout))
 
     def recv_body(self, head: Head, timeout: float | None = None) -> bytes:
-        """The body that follows a response's head: by its length, in chunks, or up to the end."""
+        """Return the body behind a response's head: by its length, in chunks, or up to the end."""
         if head.status in (101, 204, 304):
             return b""
         if "chunked" in (head.one("Transfer-Encoding") or ""):
@@ -133,30 +133,30 @@ class Peer:
         return self.recv_rest(timeout)
 
     def recv_answer(self, timeout: float | None = None) -> tuple[Head, bytes]:
-        """The next response: its head and its body."""
+        """Return the head and the body of the next response."""
         head = self.recv_head(timeout)
         return head, self.recv_body(head, timeout)
 
     def recv_rest(self, timeout: float | None = None) -> bytes:
-        """Everything up to the end of the stream."""
+        """Return everything up to the end of the stream."""
         self.recv_eof(timeout)
         return self._take(len(self._pending))
 
     def recv_frame(self, timeout: float | None = None) -> Frame:
-        """The next frame."""
+        """Return the next frame."""
         deadline = self._deadline(timeout)
         while (taken := take_frame(self._pending)) is None:
             self._read(deadline)
         return taken
 
     def recv_close(self, timeout: float | None = None) -> tuple[int | None, str]:
-        """The code and the reason of the next frame, which has to be a Close; (None, "") if it is empty."""
+        """Return the code and the reason of the next frame, a Close; (None, "") if it is empty."""
         got = self.recv_frame(timeout)
         assert got.opcode == CLOSE, f"a Close was expected, this came: {got.opcode:#x} {got.payload[:100]!r}"
         return close_code(got.payload), got.payload[2:].decode()
 
     def recv_eof(self, timeout: float | None = None) -> End:
-        """How the stream ended; what came before the end stays to be read."""
+        """Wait for the end of the stream, and return how it ended; bytes before that can still be read."""
         deadline = self._deadline(timeout)
         while self.end is None:
             with contextlib.suppress(StreamEnded):
@@ -164,7 +164,7 @@ class Peer:
         return self.end
 
     def is_silent(self, seconds: float) -> bool:
-        """Whether neither a byte nor the end comes within this time."""
+        """Return whether neither a byte nor the end comes within this time."""
         if self._pending or self.end:
             return False
         try:
@@ -182,7 +182,7 @@ class Peer:
         self.stream.shutdown(socket.SHUT_WR)
 
     def close(self) -> None:
-        """Let go of the stream in the ordinary way."""
+        """Close the stream in order."""
         with contextlib.suppress(OSError):
             if isinstance(self.stream, ssl.SSLSocket) and self.end is None:
                 self.stream.settimeout(0.2)
@@ -191,7 +191,7 @@ class Peer:
             self.stream.close()
 
     def drop(self) -> None:
-        """Let go of the stream without a word of TLS: a FIN, or an RST if there was something unread."""
+        """Close the stream without a close_notify: with a FIN, or with an RST if there is unread data."""
         with contextlib.suppress(OSError):
             socket.socket.shutdown(self.stream, socket.SHUT_RDWR)
         self.stream.close()

@@ -54,7 +54,7 @@ class FakeContext(SimpleNamespace):
         self.watched.append((path, changed))
 
     def change(self) -> None:
-        """Tell the plugin that its first file has changed."""
+        """Notify the plugin of a change of its first file."""
         self.watched[0][1]()
 
     def in_thread(self, function: Callable[..., Any], *arguments: Any) -> Deferred[Any]:

@@ -120,7 +120,7 @@ def person(label: str, client: str = "192.0.2.9", user: str = "staff/bob") -> Si
 
 
 def rights_by_tag(listener: str, principal: Any, machine: FakeMachine) -> list[SimpleNamespace]:
-    """Everybody may open machines that have no tag `private`, and operators everything with all machines."""
+    """Allow users to open machines without the tag `private`, and operators everything."""
     if "ops" in principal.groups:
         return [SimpleNamespace(value=each) for each in ("open", "power", "disconnect")]
     return [] if "private" in machine.tags else [SimpleNamespace(value="open")]

@@ -1,4 +1,4 @@
-"""A proxy that lets a test look inside: what the kernel knows of its process, and what itself has.
+"""A proxy with a view of its inside: what the kernel reports about its process, and its own objects.
 
 The second half is a plugin, which answers on a unix socket.
 """
@@ -79,7 +79,7 @@ class ProbedProxy(Offering):
         return [*self._before, "env", *variables, *super().command()]
 
     def inside(self) -> dict[str, int]:
-        """How many there are: the proxy's objects by class, timers, Deferreds, coroutines, threads."""
+        """Return the numbers of the proxy's objects by class, timers, Deferreds, coroutines and threads."""
         with socket.socket(socket.AF_UNIX) as line:
             line.settimeout(30)
             line.connect(str(self.folder / SOCKET))
@@ -127,7 +127,7 @@ class Answer(Protocol):
 
 
 def counts(reactor: Any) -> dict[str, int]:
-    """What there is after a garbage collection, which has found so many objects."""
+    """Return the numbers after a garbage collection, which has found so many objects."""
     found: Counter[str] = Counter(garbage=gc.collect())
     for thing in gc.get_objects():
         kind = type(thing)

@@ -36,7 +36,7 @@ class Reloaded(Proxy):
 
 
 class Daemon(Proxy):
-    """esxiproxy as a daemon: the started process ends at once, and another one goes on."""
+    """esxiproxy as a daemon: the started process ends at once, and its child continues."""
 
     def __init__(self, text: str, *options: str) -> None:
         super().__init__(text)
@@ -73,7 +73,7 @@ class Daemon(Proxy):
 
 
 def runs(pid: int) -> bool:
-    """Whether this process is there, and no zombie."""
+    """Return whether this process runs and is no zombie."""
     try:
         return "State:\tZ" not in Path(f"/proc/{pid}/status").read_text()
     except OSError:
@@ -81,7 +81,7 @@ def runs(pid: int) -> bool:
 
 
 def privileged_port() -> int:
-    """A port below 1024 on 127.0.0.1 that nobody has."""
+    """Return a free port below 1024 on 127.0.0.1."""
     for port in range(1023, 600, -1):
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("127.0.0.1", port))

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import re
+import secrets
 import shutil
 import socket
 import subprocess
@@ -42,7 +43,7 @@ def skip(reason: str, problem: str = "") -> NoReturn:
 
 
 def need(program: str, package: str) -> str:
-    """The program's path; without it the test is skipped, or fails where everything has to be there."""
+    """Return the path of a program; without it skip the test, or fail where all programs are required."""
     path = shutil.which(program, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
     if path:
         return path
@@ -50,7 +51,7 @@ def need(program: str, package: str) -> str:
 
 
 def need_python_program(program: str) -> str:
-    """The path of a program of PyPI, which has a venv of its own, with its own versions of libraries."""
+    """Return the path of a program of PyPI, which has a venv with its own versions of libraries."""
     path = shutil.which(program, path=f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}")
     if path:
         return path
@@ -61,29 +62,38 @@ def need_python_program(program: str) -> str:
 def environment(**variables: str) -> dict[str, str]:
     """Return this process's environment, in which a Python child writes its lines at once.
 
-    Without it a child that prints into a pipe keeps its lines until they fill a buffer, and a test that waits
-    for one of them waits for ever.
+    Otherwise a child that prints into a pipe keeps its lines until they fill a buffer, and a test that waits
+    for one of them does not end.
     """
     return {**os.environ, "PYTHONUNBUFFERED": "1", **variables}
 
 
 def free_ports(count: int) -> list[int]:
-    """As many different ports on 127.0.0.1 that nobody has right now."""
+    """Return as many different ports on 127.0.0.1 that nobody has right now.
+
+    They are none that the kernel chooses: those may be another socket's before the program of the test binds
+    them, and a client that connects to one that nobody has may be connected to itself.
+    """
+    first, last = map(int, Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split())
+    others = [*range(11_000, first), *range(last + 1, 65_536)] or range(11_000, 65_536)
+    found: list[int] = []
     with contextlib.ExitStack() as stack:
-        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [probe.getsockname()[1] for probe in probes]
+        while len(found) < count:
+            probe = stack.enter_context(socket.socket())
+            with contextlib.suppress(OSError):
+                probe.bind(("127.0.0.1", secrets.choice(others)))
+                found.append(probe.getsockname()[1])
+    return found
 
 
 def free_port() -> int:
-    """A port on 127.0.0.1 that nobody has right now."""
+    """Return a free port on 127.0.0.1."""
     return free_ports(1)[0]
 
 
 @contextlib.contextmanager
 def dead_port() -> Iterator[int]:
-    """A port on 127.0.0.1 that refuses connections, and that nobody gets while it is held."""
+    """Yield a port on 127.0.0.1 that refuses connections and stays reserved."""
     with socket.socket() as held:
         held.bind(("127.0.0.1", 0))
         yield held.getsockname()[1]
@@ -91,7 +101,7 @@ def dead_port() -> Iterator[int]:
 
 @contextlib.contextmanager
 def black_hole() -> Iterator[int]:
-    """A port on 127.0.0.1 that answers no SYN, as behind a firewall, because its queue is full."""
+    """Yield a port on 127.0.0.1 that answers no SYN, as behind a firewall, because its queue is full."""
     with contextlib.ExitStack() as stack:
         listening = stack.enter_context(socket.socket())
         listening.bind(("127.0.0.1", 0))
@@ -103,8 +113,8 @@ def black_hole() -> Iterator[int]:
         yield listening.getsockname()[1]
 
 
-def until(ask: Callable[[], T | None], what: str, seconds: float = 15.0) -> T:
-    """The first answer that is neither None nor False, asked for again and again until the deadline."""
+def until(ask: Callable[[], T | None], what: str, seconds: float = 20.0) -> T:
+    """Call a function until its result is neither None nor False, and return that; fail after a deadline."""
     deadline = time.monotonic() + seconds
     while True:
         answer = ask()
@@ -116,7 +126,7 @@ def until(ask: Callable[[], T | None], what: str, seconds: float = 15.0) -> T:
 
 
 def accepts(port: int) -> bool:
-    """Whether something on 127.0.0.1 takes connections on this port."""
+    """Return whether a process accepts connections on this port of 127.0.0.1."""
     try:
         socket.create_connection(("127.0.0.1", port), timeout=1).close()
     except OSError:
@@ -147,14 +157,14 @@ class Program(Seen):
         return self._process.pid
 
     def command(self) -> Sequence[str | Path]:
-        """What to run."""
+        """Return the command line."""
         raise NotImplementedError
 
     def is_ready(self) -> bool:
-        """Whether it can be used."""
+        """Return whether the program can be used."""
         raise NotImplementedError
 
-    def start(self, seconds: float = 20.0) -> Self:
+    def start(self, seconds: float = 60.0) -> Self:
         """Start it and wait until it is ready; if it is not in time, fail with what it wrote."""
         with self._log.open("ab") as output:
             self._process = subprocess.Popen(
@@ -196,7 +206,7 @@ class Program(Seen):
         return self.status
 
     def log(self) -> str:
-        """Everything that it has written so far."""
+        """Return everything that the program has written so far."""
         return self._log.read_text(errors="replace") if self._log.exists() else ""
 
     def __enter__(self) -> Self:
@@ -212,9 +222,9 @@ class Program(Seen):
 
 
 class Nginx(Program):
-    """nginx in the foreground with one worker; the text is what stands in its `http` block.
+    """nginx in the foreground with one worker; the text is the content of its `http` block.
 
-    It is ready when every `listen 127.0.0.1:PORT` of the text takes connections.
+    It is ready when every `listen 127.0.0.1:PORT` of the text accepts connections.
     """
 
     name = "nginx"
@@ -270,8 +280,8 @@ class Proxy(Program):
         return self._names <= self.addresses.keys() and all(accepts(self.ports[name]) for name in local)
 
     def assert_clean(self) -> None:
-        """Fail if the log has a traceback, an unhandled error or a ticket."""
-        assert not re.search(f"Traceback|Unhandled|{TICKET}", self.log()), self.log()
+        """Fail if the log has a traceback, an unhandled error, a ticket, or each connection that is made."""
+        assert not re.search(f"Traceback|Unhandled|Starting factory|{TICKET}", self.log()), self.log()
 
 
 BOOT_SECTOR = bytes.fromhex(
@@ -296,7 +306,7 @@ class Qemu(Program):
     ours = False
 
     def __init__(self, tls: Path | None = None) -> None:
-        """`tls` is a folder from `certificates.qemu_folder`: the WebSocket is wss then."""
+        """Take a folder of `certificates.qemu_folder` as `tls`, for which the WebSocket is wss."""
         self._path = need("qemu-system-x86_64", "qemu-system-x86")
         super().__init__()
         self._tls = tls
@@ -317,20 +327,20 @@ class Qemu(Program):
         return self.typed() is not None and accepts(self.port)
 
     def typed(self) -> str | None:
-        """The keys that have come through to the machine; None while it still boots."""
+        """Return the keys that have reached the machine, or None while it boots."""
         path = self.folder / "typed"
         text = path.read_text(errors="replace") if path.exists() else ""
         return text[1:] if text.startswith(">") else None
 
     def screendump(self) -> Image.Image:
-        """The picture as QEMU itself has it."""
+        """Return the picture that QEMU itself has."""
         path = self.folder / "screen.ppm"
         self.qmp("screendump", filename=str(path))
         with Image.open(path) as picture:
             return picture.convert("RGB")
 
     def qmp(self, command: str, **arguments: Any) -> Any:
-        """The answer of one QMP command."""
+        """Return the answer of one QMP command."""
         with socket.socket(socket.AF_UNIX) as line:
             line.settimeout(10)
             line.connect(str(self.folder / "qmp"))

@@ -1,4 +1,4 @@
-"""A running proxy with scripted hosts behind its listeners, and its descriptors when nobody is connected."""
+"""A running proxy with scripted hosts behind its listeners, and its descriptors without clients."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class ProxyScene:
         self.idle = until(self.proxy.steady(), "the process is at rest")
 
     def is_idle(self) -> bool:
-        """Whether the process has no more descriptors than without clients."""
+        """Return whether the process has no more descriptors than without clients."""
         return self.proxy.descriptors() <= self.idle
 
     def await_idle(self, seconds: float = 15.0) -> None:

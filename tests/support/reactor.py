@@ -43,7 +43,7 @@ class FakePort:
 
 
 class FakeReactor(MemoryReactorClock):
-    """A reactor that runs nothing by itself.
+    """A reactor whose turns the test makes.
 
     With `runs_calls` the calls from threads run at once. A port cannot be bound while it is in `bound` or in
     `taken`. `order` has the numbers that were to be bound.

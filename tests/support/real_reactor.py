@@ -8,6 +8,8 @@ from typing import Any
 
 from twisted.internet.epollreactor import EPollReactor
 
+TURN = 0.01
+
 
 def turn(core: EPollReactor, seconds: float) -> None:
     """Run one turn, which waits for at most so many seconds."""
@@ -30,16 +32,21 @@ def close(core: EPollReactor) -> None:
 
 
 class TurnedReactor:
-    """A reactor in the thread of the test; ``deadline`` limits each wait."""
+    """A reactor in the thread of the test; ``deadline`` limits each wait.
 
-    deadline = 10.0
+    ``turns`` counts the turns.  A turn of a wait takes ``TURN`` seconds at most, if the machine is not busy.
+    """
+
+    deadline = 20.0
 
     def __init__(self) -> None:
         self.core: Any = EPollReactor()
         self.core.startRunning(installSignalHandlers=False)
+        self.turns = 0
 
     def turn(self, seconds: float = 0.0) -> None:
         """Run one turn, which waits for at most so many seconds."""
+        self.turns += 1
         turn(self.core, seconds)
 
     def until(self, true: Callable[[], Any], deadline: float | None = None) -> None:
@@ -47,7 +54,7 @@ class TurnedReactor:
         end = time.monotonic() + (deadline or self.deadline)
         while not true():
             assert time.monotonic() < end, "it did not happen"
-            self.turn(0.01)
+            self.turn(TURN)
 
     def close(self) -> None:
         """End the reactor with all its connections."""

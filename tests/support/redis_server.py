@@ -87,7 +87,7 @@ def end_registration(client, since, prefix=PREFIX):
 
 
 class ImmediateServer:
-    """What runs the script of a state at once, at the time of ``time_of_day``.
+    """A stand-in for Redis, which runs the script of a state at once at the time of ``time_of_day``.
 
     While ``is_away`` is set, nothing is sent.
     """

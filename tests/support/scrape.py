@@ -8,14 +8,14 @@ from prometheus_client.parser import text_string_to_metric_families
 
 
 def shown(port: int) -> str:
-    """The text of /metrics."""
+    """Return the text of /metrics."""
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=30) as answer:
         text: str = answer.read().decode()
     return text
 
 
 def total(port: int, name: str, **labels: str) -> int:
-    """The sum of a metric over all samples with these labels."""
+    """Return the sum of a metric over all samples with these labels."""
     return sum(
         int(sample.value)
         for family in text_string_to_metric_families(shown(port))

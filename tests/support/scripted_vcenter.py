@@ -43,7 +43,7 @@ def envelope(content: str, status: int = 200, fields: Any = ()) -> Answer:
 
 
 def fault(name: str, detail: str = "") -> Answer:
-    """The answer with a fault, whose text nothing may show."""
+    """Return an answer with a fault, whose text must not be shown."""
     content = (
         "<soapenv:Fault><faultcode>ServerFaultCode</faultcode><faultstring>secret text</faultstring>"
         f'<detail><{name}Fault xmlns="urn:vim25" xsi:type="{name}">{detail}</{name}Fault></detail>'
@@ -58,7 +58,7 @@ def result(method: str, content: str = "", returned: bool = True) -> Answer:
 
 
 def machine(number: int, **changed: str | None) -> dict[str, str]:
-    """The properties of a machine."""
+    """Return the properties of a machine."""
     found: dict[str, str | None] = {
         "name": f"web-{number}",
         "parent": "group-v10",
@@ -74,7 +74,7 @@ def machine(number: int, **changed: str | None) -> dict[str, str]:
 
 
 def world(machines: int = 3) -> dict[str, dict[str, dict[str, str]]]:
-    """A datacenter with two folders in each other, a host, and machines."""
+    """Return a datacenter with nested folders, a host, and machines."""
     return {
         "Datacenter": {"datacenter-2": {"name": "DC", "parent": "group-d1"}},
         "Folder": {
@@ -282,7 +282,7 @@ class ScriptedVCenter:
 
 
 def update(kind: str, type_name: str, moid: str, properties: dict[str, Any]) -> str:
-    """The XML of the change of one object."""
+    """Return the XML of the change of one object."""
     changes = []
     for name, value in properties.items():
         if value is None:

@@ -1,4 +1,4 @@
-"""Scripts of the scripted upstream: what a host does with a connection."""
+"""Scripts of the scripted upstream: how a host treats a connection."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def echo(subprotocol: str | None = None, fields: Sequence[Field] = ()) -> Script
 
 
 def opened(then: Script, subprotocol: str | None = None) -> Script:
-    """Accept, and go on with another script."""
+    """Return a script that accepts, and continues with another script."""
 
     def script(connection: Connection) -> None:
         connection.read_request()
@@ -99,7 +99,7 @@ def drops_mid_frame(size: int = 1000, sent: int = 10) -> Script:
 
 
 def stays_after_close(connection: Connection) -> None:
-    """Accept, answer a Close, and keep TCP open until the other side lets go."""
+    """Accept, answer a Close, and keep TCP open until the other side has closed it."""
     connection.read_request()
     connection.accept()
     connection.serve()

@@ -44,7 +44,7 @@ class Sink:
 
 @implementer(IPullProducer)
 class Zeros:
-    """A body that is made whenever the transport wants more of it."""
+    """A body that is produced whenever the transport takes more of it."""
 
     sent = 0
 

@@ -89,7 +89,7 @@ class ScriptedVSphere:
 
 
 def rules(*texts: tuple[str, str, str]) -> AccessRules:
-    """Rules of triples `who`, `what` and `may`."""
+    """Return rules of triples `who`, `what` and `may`."""
     return AccessRules(
         AccessRule(f"r{number}", frozenset(section.who(who)), section.what(what), section.may(may))
         for number, (who, what, may) in enumerate(texts)
@@ -100,7 +100,7 @@ EVERYBODY = (("alice, anonymous", "folder:/Prod/*", "open"),)
 
 
 def tickets(vsphere: ScriptedVSphere, *texts: tuple[str, str, str], clock: Any = None) -> ConsoleTickets:
-    """The answers of an admin process whose router `vms` leads to dc1 and dc2."""
+    """Return the answers of an admin process whose router `vms` leads to dc1 and dc2."""
     scope = RouterScope(("dc1", "dc2"), rules(*(texts or EVERYBODY)))
     return ConsoleTickets(vsphere, {"vms": scope}, clock or Clock())
 

@@ -37,52 +37,52 @@ class Side:
         self._writer.write(octets)
 
     async def sent(self) -> None:
-        """Until most of it is taken."""
+        """Wait until most of the bytes are written."""
         await self._writer.drain()
 
     async def head(self) -> bytes:
-        """The next head."""
+        """Return the next head."""
         return await self._reader.readuntil(b"\r\n\r\n")
 
     async def some(self, size: int = 1) -> bytes:
-        """The next bytes, as many as this at least."""
+        """Return exactly so many of the next bytes."""
         return await self._reader.readexactly(size)
 
     async def gone(self) -> None:
-        """Until the other side has ended it."""
+        """Wait until the other side has ended the connection."""
         with contextlib.suppress(OSError):
             while await self._reader.read(1 << 16):
                 pass
 
     def reset(self) -> None:
-        """An RST."""
+        """Send an RST."""
         sock = self._writer.get_extra_info("socket")
         with contextlib.suppress(OSError):
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
         self._writer.transport.abort()
 
     def end(self) -> None:
-        """A FIN, and with TLS a close_notify before it."""
+        """Send a FIN, and with TLS a close_notify before it."""
         self._writer.close()
 
     def open(self) -> None:
-        """The opening handshake."""
+        """Send the opening handshake."""
         line = f"GET /ticket/{TICKET}?way={self.way.replace(' ', '+')} HTTP/1.1"
         self.send(head_bytes(line, handshake_fields(["binary"])))
 
     def ask(self, method: str, *fields: Field) -> None:
-        """A plain request."""
+        """Send a plain request."""
         line = f"{method} /ui/?way={self.way.replace(' ', '+')} HTTP/1.1"
         self.send(head_bytes(line, [("Host", "console.test"), *fields]))
 
     async def opened(self) -> None:
-        """Until the console is open; the client's."""
+        """Open the console, as a client."""
         self.open()
         head = await self.head()
         assert head.startswith(b"HTTP/1.1 101"), head
 
     def accept(self) -> None:
-        """The 101; the upstream's."""
+        """Send the 101, as an upstream."""
         self.send(head_bytes("HTTP/1.1 101 Switching Protocols", accepting_fields(self.key, "binary")))
 
 
@@ -92,7 +92,7 @@ Script = Callable[[Side], Awaitable[None]]
 
 
 async def console(side: Side) -> None:
-    """A console that says something, answers a Close, and goes when the proxy goes."""
+    """Serve a console that sends a picture, answers a Close, and ends with the proxy."""
     side.accept()
     side.send(frame(BINARY, b"a picture"))
     with contextlib.suppress(OSError, asyncio.IncompleteReadError):
@@ -129,7 +129,7 @@ def says(octets: bytes, then: Script) -> Script:
 
 
 def accepts(octets: bytes, then: Script) -> Script:
-    """A 101, then these bytes."""
+    """Return a script that sends a 101 and these bytes."""
 
     async def script(side: Side) -> None:
         side.accept()
@@ -140,7 +140,7 @@ def accepts(octets: bytes, then: Script) -> Script:
 
 
 async def pours(side: Side) -> None:
-    """More than the kernel's buffers take."""
+    """Send more than the kernel's buffers take."""
     side.accept()
     with contextlib.suppress(OSError):
         for _ in range(256):
@@ -158,7 +158,7 @@ SHORT = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 
 async def stays(side: Side) -> None:
-    """Ask for a console, and wait for the end, whatever it is."""
+    """Ask for a console, and wait for the end of the connection."""
     side.open()
     await side.gone()
 
@@ -173,13 +173,13 @@ async def answers_close(side: Side) -> None:
 
 
 async def closes(side: Side) -> None:
-    """The ordinary end."""
+    """Open a console, and close it in order."""
     await side.opened()
     await says(frame(CLOSE, close_payload(1000), mask=True), silent)(side)
 
 
 def opens_and(octets: bytes, then: Script) -> Script:
-    """Once the console is open, send this."""
+    """Return a script that opens a console, and sends these bytes."""
 
     async def script(side: Side) -> None:
         await side.opened()
@@ -191,7 +191,7 @@ def opens_and(octets: bytes, then: Script) -> Script:
 
 
 def asks_and(then: Script) -> Script:
-    """While the upstream thinks."""
+    """Return a script that asks for a console, and continues before the upstream answers."""
 
     async def script(side: Side) -> None:
         side.open()
@@ -215,7 +215,7 @@ async def sends_early(side: Side) -> None:
 
 
 def uploads(then: Script) -> Script:
-    """Half a body."""
+    """Return a script that sends half a body."""
 
     async def script(side: Side) -> None:
         side.ask("POST", ("Content-Length", "100000"))
@@ -227,7 +227,7 @@ def uploads(then: Script) -> Script:
 
 
 def downloads(then: Script) -> Script:
-    """A part of an answer is enough."""
+    """Return a script that reads a part of an answer."""
 
     async def script(side: Side) -> None:
         side.ask("GET")

@@ -1,7 +1,7 @@
-"""The ways in which sessions end before their time, at each stage and from either side.
+"""The ways in which sessions end early, at each stage and from either side.
 
-Each is a pair of scripts, one for the client and one for the upstream, which learns from the target what it
-is to do.  Whoever stays behind reads to the end, and fails when the proxy does not end it.
+Each way is a pair of scripts, one for the client and one for the upstream, which learns the way from the
+target. The end that stays reads to the end of its connection, and fails if the proxy does not end it.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ HALF_ANSWER = frame(BINARY, b"x" * 10, length=1000)
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """One of them; `listeners` are those where it makes a difference, `raw` is a client without TLS."""
+    """One way to end. `listeners` are those where it makes a difference, `raw` is a client without TLS."""
 
     client: Script
     upstream: Script = console
@@ -141,7 +141,7 @@ class Upstream:
 
     @contextlib.asynccontextmanager
     async def listening(self, context: ssl.SSLContext) -> AsyncIterator[dict[str, int]]:
-        """Ports by name: a plain one, one with TLS, and one that never gets to the end of a TLS handshake."""
+        """Yield ports by name: plain, with TLS, and with a TLS handshake that never ends."""
         async with contextlib.AsyncExitStack() as stack:
             ports = {}
             for name, call, tls in (
@@ -166,7 +166,7 @@ class Upstream:
         writer.close()
 
     async def _half(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Each in another way."""
+        """Fail the TLS handshake of each connection in another way."""
         self._halves += 1
         scripts = (
             resets,
@@ -197,7 +197,7 @@ class Upstream:
 
 
 async def end(name: str, way: Way, port: int, tls: bool) -> str | None:
-    """Bring one session to its end; what was wrong with that, if anything was."""
+    """Run one session to its end, and return the problem, or None."""
     context = trusting_context() if tls and not way.raw else None
     try:
         async with asyncio.timeout(PATIENCE):

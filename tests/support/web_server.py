@@ -96,8 +96,6 @@ class Raw(Protocol):
 class Web(TurnedReactor):
     """A reactor with servers and a client."""
 
-    deadline = 5.0
-
     def __init__(self):
         super().__init__()
         self.reactor = self.core
@@ -136,6 +134,11 @@ class Web(TurnedReactor):
 
     def get(self, url, **how):
         return self.result(self.client.request("GET", url, **how))
+
+    def advance(self, seconds):
+        """Let the timers of the reactor run as if so many seconds had passed."""
+        before = self.core.seconds
+        self.core.seconds = lambda: before() + seconds
 
     def close(self):
         self.result(self.client.close())

@@ -68,7 +68,7 @@ class WebConsole:
         return [self._session, self._session_ticket, PASSWORD, *self._tickets]
 
     def openings(self) -> list[Head]:
-        """The requests for the WebSocket."""
+        """Return the requests for the WebSocket."""
         return [request for request in self.requests if request.one("Upgrade")]
 
     def _serve(self, connection: Connection) -> None:

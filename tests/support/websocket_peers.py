@@ -1,6 +1,6 @@
 """Raw WebSocket ends for the tests, on blocking sockets with deadlines: a client and a scripted upstream.
 
-Nothing here checks what it sends: what is malformed is sent as it is asked for.
+Nothing that is sent is checked, so malformed data is sent as given.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from tests.support.websocket import (
 
 
 class Client(Peer):
-    """A client; `tls` is a context, or True for one that trusts everybody; `before` goes out before that."""
+    """A client. `tls` is a context, or True for one that verifies nothing; `before` is sent before TLS."""
 
     def __init__(
         self,
@@ -85,7 +85,7 @@ class Client(Peer):
         fields: Iterable[Field] = (),
         host: str = "console.test",
     ) -> Head:
-        """Send an opening handshake; the answer's head, whatever it says."""
+        """Send an opening handshake, and return the head of the answer."""
         self.send_opening(target, subprotocols, fields, host)
         return self.recv_head()
 
@@ -96,7 +96,7 @@ class Client(Peer):
         fields: Iterable[Field] = (),
         host: str = "console.test",
     ) -> Head:
-        """Send an opening handshake that has to succeed; the head of the 101."""
+        """Send an opening handshake that has to succeed, and return the head of the 101."""
         head = self.ask(target, subprotocols, fields, host)
         assert head.status == 101, f"{head.line}\n{head.fields}"
         assert head.one("Sec-WebSocket-Accept") == accept_of(KEY), head.fields
@@ -104,7 +104,7 @@ class Client(Peer):
 
 
 def trusting_context() -> ssl.SSLContext:
-    """A client's context that takes any certificate."""
+    """Return a client's context that accepts any certificate."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
@@ -112,7 +112,7 @@ def trusting_context() -> ssl.SSLContext:
 
 
 class Connection(Peer):
-    """What a script drives: one connection that the scripted upstream has taken."""
+    """One connection that the scripted upstream has accepted, for its script."""
 
     def __init__(self, stream: socket.socket, number: int, timeout: float = TIMEOUT) -> None:
         super().__init__(stream, masks=False, timeout=timeout)
@@ -125,7 +125,7 @@ class Connection(Peer):
         """Set when the script has returned."""
 
     def read_request(self) -> Head:
-        """The head of the opening handshake, kept in `request`."""
+        """Read the head of the opening handshake, keep it in `request`, and return it."""
         self.request = self.recv_head()
         return self.request
 
@@ -148,13 +148,13 @@ class Connection(Peer):
         self.send_raw(head_bytes(f"HTTP/1.1 {status}", fields) + body)
 
     def next_frame(self, timeout: float | None = None) -> Frame:
-        """The next frame, which is also kept in `frames`."""
+        """Return the next frame, and keep it in `frames`."""
         got = self.recv_frame(timeout)
         self.frames.append(got)
         return got
 
     def serve(self, echoes: bool = True) -> None:
-        """Echo frames as they come, answer Ping and Close, until the other side is gone."""
+        """Echo frames, answer Ping and Close, until the other side is gone."""
         with contextlib.suppress(StreamEnded, NotInTime, OSError):
             while True:
                 got = self.next_frame(timeout=60)
@@ -198,7 +198,7 @@ class ScriptedUpstream:
         threading.Thread(target=self._accept, daemon=True).start()
 
     def connection(self, number: int = -1, timeout: float = TIMEOUT) -> Connection:
-        """A connection by its number (the last one if none is given), as soon as there is one."""
+        """Wait for a connection, and return it by its number, or the last one."""
         with self._changed:
             wanted = number + 1 if number >= 0 else 1
             if not self._changed.wait_for(lambda: len(self.connections) >= wanted, timeout):
@@ -220,7 +220,7 @@ class ScriptedUpstream:
             connection.drop()
 
     def stop(self) -> None:
-        """Let go of the port and of all connections."""
+        """Close the port and all connections."""
         with contextlib.suppress(OSError):
             self._listening.shutdown(socket.SHUT_RDWR)
         self._listening.close()

@@ -20,7 +20,7 @@ Text = Callable[..., str]
 
 
 def gone(pid: int) -> bool:
-    """Whether there is no such process, or only its zombie."""
+    """Return whether there is no such process, or only its zombie."""
     try:
         return "State:\tZ" in Path(f"/proc/{pid}/status").read_text()
     except OSError:
@@ -28,7 +28,7 @@ def gone(pid: int) -> bool:
 
 
 def published(crew: Crew, count: int) -> None:
-    """Until all of them are in the list of sessions."""
+    """Wait until all of them are in the list of sessions."""
     database = next(crew.folder.glob("esxiproxy-*/state.sqlite"))
 
     def listed() -> bool:
@@ -39,12 +39,12 @@ def published(crew: Crew, count: int) -> None:
 
 
 def records(crew: Crew) -> list[str]:
-    """The ids of the sessions that are recorded as lost."""
+    """Return the ids of the sessions that are recorded as lost."""
     return re.findall(r"session (\w+) one 127.0.0.1:\d+ /ticket/\*\*\* .*WorkerLost", crew.log())
 
 
 def expired(crew: Crew) -> None:
-    """Everybody's lease runs out, as by the time; whoever is alive takes a new one."""
+    """Let all leases expire, as time would; processes that run renew theirs."""
     database = next(crew.folder.glob("esxiproxy-*/state.sqlite"))
     with contextlib.closing(sqlite3.connect(database, timeout=10)) as connection, connection:
         for table in ("holders", "leases"):
@@ -52,14 +52,14 @@ def expired(crew: Crew) -> None:
 
 
 def reloaded(crew: Crew, outcome: str = "is in force") -> None:
-    """SIGHUP, and its outcome is in the log."""
+    """Send SIGHUP, and wait for its outcome in the log."""
     before = crew.log().count(outcome)
     os.kill(crew.pid, signal.SIGHUP)
     until(lambda: crew.log().count(outcome) > before, f"reload: {outcome}", 40)
 
 
 def refuses(port: int) -> bool:
-    """Whether nobody listens there."""
+    """Return whether connections to the port are refused."""
     try:
         Client(port, timeout=1).drop()
     except ConnectionRefusedError:

@@ -1,4 +1,4 @@
-"""The keyboard of the viewer: what operating systems and browsers make of keys, and what the guest gets."""
+"""The keyboard of the viewer: key events of operating systems and browsers, and the keys of the guest."""
 
 from __future__ import annotations
 
@@ -21,7 +21,9 @@ window.play = (platform, events) => {
   const screen = document.getElementById("screen");
   const sent = [];
   const passed = [];
-  const keyboard = new Keyboard(screen, (scan, isDown) => sent.push(isDown ? scan : -scan), platform);
+  window.left = 0;
+  const send = (scan, isDown) => sent.push(isDown ? scan : -scan);
+  const keyboard = new Keyboard(screen, send, platform, () => (window.left += 1));
   const note = (event) => passed.push(event.code);
   screen.addEventListener("keydown", note);
   for (const [type, code, more] of events) {
@@ -108,6 +110,34 @@ def test_the_guest_gets_the_keys_that_were_pressed(
 ) -> None:
     """Every key that was pressed is released in the end."""
     assert page.evaluate(f"play({json.dumps(platform)}, {json.dumps(events)})") == [sent, []]
+
+
+CTRL_ALT = [down("ControlLeft"), down("AltLeft"), up("ControlLeft"), up("AltLeft")]
+
+
+@pytest.mark.parametrize("platform", [OTHER, WINDOWS, MAC], ids=["other", "Windows", "macOS"])
+@pytest.mark.parametrize(
+    ("events", "left"),
+    [
+        (CTRL_ALT, 1),
+        ([down("AltLeft"), down("ControlLeft"), down("ControlLeft", repeat=True), *CTRL_ALT[2:]], 1),
+        ([*CTRL_ALT, *CTRL_ALT], 2),
+        ([*CTRL_ALT[:2], down("Delete"), up("Delete"), *CTRL_ALT[2:]], 0),
+        ([*CTRL_ALT[:2], down("Delete"), *CTRL_ALT[2:], up("Delete")], 0),
+        ([down("ControlLeft"), up("ControlLeft"), down("AltLeft"), up("AltLeft")], 0),
+        ([*CTRL_ALT[:3], down("ControlLeft"), up("ControlLeft"), up("AltLeft")], 0),
+        ([down("ControlLeft"), down("AltRight"), up("ControlLeft"), up("AltRight")], 0),
+        ([*CTRL_ALT[:2], ("blur",), *CTRL_ALT[2:]], 0),
+    ],
+    ids=["alone", "Alt first", "twice", "Delete", "Delete held", "one by one", "again", "AltGr", "blur"],
+)
+def test_ctrl_and_alt_alone_leave_the_screen(
+    page: Page, platform: dict[str, bool], events: Sequence[Event], left: int
+) -> None:
+    """All other keys are the guest's, so this is the way out for those who have no mouse."""
+    sent, _ = page.evaluate(f"play({json.dumps(platform)}, {json.dumps(events)})")
+    assert page.evaluate("left") == left
+    assert {each for each in sent if each > 0} == {-each for each in sent if each < 0}, "none stays pressed"
 
 
 def test_keys_without_a_scan_code_are_left_to_novnc(page: Page) -> None:

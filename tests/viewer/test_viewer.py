@@ -1,4 +1,4 @@
-"""The viewer in Chromium: what is typed is to be read in the picture, and a lost console comes back."""
+"""The viewer in Chromium: typed text appears in the picture, and a lost console is opened again."""
 
 from __future__ import annotations
 
@@ -27,9 +27,10 @@ TEXT_TOP = 152
 START = """
 import RFB from "/viewer/novnc/core/rfb.js";
 import { showConsole } from "/viewer/viewer.js";
-const { host, queries, resize } = JSON.parse(decodeURIComponent(location.hash.slice(1)));
+const { host, queries, resize, isOnce } = JSON.parse(decodeURIComponent(location.hash.slice(1)));
 window.states = [];
 window.sizes = [];
+window.uses = 0;
 const url = async () => {
   const ticket = await (await fetch(`http://127.0.0.1:${host}/sim/ticket`)).text();
   return `ws://127.0.0.1:${host}/ticket/${ticket.trim()}${queries.shift() ?? ""}`;
@@ -40,6 +41,8 @@ window.shown = showConsole(RFB, {
   explain: async () => ({ sentence: "The machine is powered off.", isFinal: true }),
   resize: resize && (async (width, height) => window.sizes.push([width, height])),
   probe: "/viewer/viewer.css",
+  used: () => (window.uses += 1),
+  isOnce,
 });
 shown.addEventListener("state", ({ detail }) => states.push([detail.state, detail.sentence]));
 """
@@ -94,7 +97,7 @@ def chromium() -> Iterator[Chromium]:
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    """The viewer's files with a start of the test's own; yields the port."""
+    """Serve the viewer's files with a start script of the test, and yield the port."""
     try:
         viewer_library.fetch()
         fetch(FOLDER, [AXE])
@@ -118,8 +121,8 @@ def host() -> Iterator[sim_program.Host]:
 def show(chromium: Chromium, site: int, host: sim_program.Host) -> Iterator[Any]:
     views: list[View] = []
 
-    def open_page(*queries: str, resize: bool = False) -> View:
-        options = quote(json.dumps({"host": host.port, "queries": queries, "resize": resize}))
+    def open_page(*queries: str, **settings: bool) -> View:
+        options = quote(json.dumps({"host": host.port, "queries": queries, **settings}))
         views.append(View(chromium.open(f"http://127.0.0.1:{site}/viewer/viewer.html#{options}")))
         return views[-1]
 
@@ -139,6 +142,17 @@ def test_physical_keys_menus_and_a_typed_text(show: Any, tmp_path: Path) -> None
     view.key("A", "ShiftLeft")
     view.key("ä", "Quote")
     until(lambda: view.has_typed("y'"), "the keys are in the picture")
+    assert view.page.evaluate("uses") in (1, 2), "what is typed is a use of the login, every 20 s"
+    # All keys are the guest's, so a user without a mouse needs a way out of the screen, and is told it.
+    assert not view.page.evaluate("document.getElementById('hint').hidden")
+    label = view.page.evaluate("document.activeElement.getAttribute('aria-label')")
+    assert label == "Screen of the virtual machine; Ctrl+Alt leaves it"
+    view.key("Tab", "Tab")
+    assert view.page.evaluate("document.activeElement.tagName") == "CANVAS"
+    for kind in ("keyDown", "keyUp"):
+        for key, code in (("Control", "ControlLeft"), ("Alt", "AltLeft")):
+            view.page.call("Input.dispatchKeyEvent", type=kind, key=key, code=code)
+    assert view.page.evaluate("document.activeElement.id") == "ctrl-alt-del"
     view.click("physical")
     view.page.evaluate("shown.focus()")
     view.key("z", "KeyY")
@@ -169,7 +183,7 @@ def test_physical_keys_menus_and_a_typed_text(show: Any, tmp_path: Path) -> None
 
 
 def test_a_lost_console_comes_back_and_a_refused_one_says_why(show: Any, host: sim_program.Host) -> None:
-    view = show("?fault=drop&seconds=0.5", "?fault=close&seconds=0.5&code=1001", "")
+    view = show("?fault=drop&seconds=2", "?fault=close&seconds=2&code=1001", "")
     view.state("open")
     view.wait("states.filter(([state]) => state === 'open').length === 3")
     lost = [sentence for state, sentence in view.page.evaluate("states") if state == "waiting"]
@@ -182,13 +196,35 @@ def test_a_lost_console_comes_back_and_a_refused_one_says_why(show: Any, host: s
     until(lambda: host.stats()["consoles"] == 0, "the console is closed on the host, too")
     view.click("again")
     view.state("open")
+    view.page.evaluate("shown._rfb.dispatchEvent(new CustomEvent('credentialsrequired'))")
+    view.state("closed")
+    assert view.text("sentence") == "The host asks for a password, which is not supported."
 
     ended = show("?fault=close&seconds=0.2&code=1008&reason=login%20ended")
     ended.wait("!document.getElementById('again').hidden && !document.getElementById('notice').hidden")
     assert ended.text("sentence") == "A rule of the proxy ended the console. The reason given: login ended"
+    slow = show("?fault=delay&seconds=60")
+    slow.state("connecting")
+    slow.click("close")
+    slow.state("closed")
+    assert slow.text("sentence") == "You closed the console."
     refused = show("?fault=refuse&status=409")
     refused.state("closed")
     assert refused.text("sentence") == "The machine is powered off."
+
+
+def test_a_link_opens_its_console_once_and_its_end_says_so(show: Any) -> None:
+    lost = show("?fault=drop&seconds=0.2", isOnce=True)
+    lost.state("closed")
+    once = "Its link opens a console once: ask for another link where it came from."
+    assert lost.text("sentence") == f"The connection was lost. {once}"
+    assert lost.page.evaluate("document.getElementById('again').hidden")
+    assert [state for state, _ in lost.page.evaluate("states")] == ["open", "ended"]
+    refused = show("?fault=refuse&status=503", isOnce=True)
+    refused.state("closed")
+    assert not refused.page.evaluate("document.getElementById('again').hidden"), "it was not used"
+    refused.click("again")
+    refused.state("open")
 
 
 def test_typing_is_cancelled_and_the_guest_is_resized_when_asked(show: Any) -> None:
@@ -220,6 +256,9 @@ def test_axe_finds_nothing_in_a_console_its_dialog_and_its_end(show: Any) -> Non
     view.page.show(320, 700, "dark")
     view.page.evaluate("document.getElementById('keys').open = true")
     found += view.page.evaluate(RUN)
+    menu = "document.querySelector('#keys .menu').getBoundingClientRect()"
+    left, top, right, bottom = view.page.evaluate(f"(b => [b.left, b.top, b.right, b.bottom])({menu})")
+    assert 0 <= left < right <= 320 and 0 < top < bottom <= 700, "the menu is on the screen of a phone"
     view.page.evaluate("document.getElementById('keys').open = false")
     view.click("type")
     found += view.page.evaluate(RUN)

@@ -3,7 +3,6 @@
 import pytest
 from twisted.logger import formatEvent, globalLogPublisher
 
-from esxiproxy.core.errors import MachineAmbiguous, MachineNotFound, VSphereUnavailable
 from esxiproxy.vsphere import machine_index
 from esxiproxy.vsphere.answers import ObjectUpdate, UpdateKind
 from esxiproxy.vsphere.inventory import Inventory
@@ -293,33 +292,6 @@ def test_too_many_objects_are_refused():
     ]
     with pytest.raises(InvalidAnswer, match="more than 200000"):
         objects.apply(some)
-
-
-# --- names
-
-
-def test_a_machine_is_found_by_section_and_uuid_by_uuid_and_by_its_name(scene):
-    one = scene.machine()
-    for text in (one.id, one.id.upper().replace("DC1", "dc1"), one.uuid, one.uuid.upper(), "web-1"):
-        assert scene.service.find(text) is one
-    for text in ("", "web-9", "WEB-1", f"dc2/{one.uuid}", "dc1/", "../web-1"):
-        with pytest.raises(MachineNotFound) as caught:
-            scene.service.find(text)
-        assert caught.value.status == 404 and type(caught.value) is MachineNotFound
-
-
-def test_a_name_that_two_machines_have_is_an_error_that_says_so(scene):
-    scene.vcenter.change("vm-2", name="web-1")
-    scene.turn(1)
-    with pytest.raises(MachineAmbiguous, match="2 virtual machines have this name or UUID: ask by SECTION"):
-        scene.service.find("web-1")
-
-
-def test_before_the_machines_are_read_a_machine_is_not_said_to_be_missing(tmp_path):
-    scene = Scene(tmp_path, start=False)
-    for text in ("web-1", f"dc1/{uuid_of(1)}"):
-        with pytest.raises(VSphereUnavailable, match="its machines are being read"):
-            scene.service.find(text)
 
 
 # --- thousands

@@ -62,7 +62,7 @@ def cases():
 
 
 def shape(envelope):
-    """The call in an envelope: names, types and texts, without namespaces and versions of arguments."""
+    """Return names, types and texts of the call in an envelope, without namespaces and versions."""
 
     def of(element):
         types = [

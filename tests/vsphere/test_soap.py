@@ -1,4 +1,4 @@
-"""The SOAP of vSphere: what is written, what is read, and answers of a hostile server."""
+"""The SOAP of vSphere: calls, answers, and answers of a hostile server."""
 
 import random
 
@@ -37,7 +37,7 @@ def refused(answer, call=CALL):
 
 
 def content_of(call):
-    """The element of a call, as the server reads it."""
+    """Return the element of a call, as the server reads it."""
     (body,) = parse(call.envelope()).iterfind("Body")
     (found,) = body
     return found

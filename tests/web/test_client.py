@@ -17,9 +17,14 @@ SYSTEM = Identity()
 
 
 def failure(web, url, **how):
-    """The text of the error of a request, which has no part of the URL's path or query."""
+    """Return the text of the error of a request, which has no part of the URL's path or query."""
+    return failure_of(web, web.client.request("GET", url, **how))
+
+
+def failure_of(web, asking):
+    """Return the text of the error of a request that was sent."""
     with pytest.raises(ServiceUnavailable) as caught:
-        web.get(url, **how)
+        web.result(asking)
     assert SECRET not in str(caught.value)
     return str(caught.value)
 
@@ -127,8 +132,13 @@ def test_a_unix_socket(web, tmp_path, certificate, authority, secure):
 @pytest.mark.parametrize("page", ["hang", "half"])
 def test_a_server_that_does_not_answer_in_time(web, page):
     port = web.serve()
-    text = failure(web, f"http://127.0.0.1:{port}/{page}/{SECRET}", timeout=0.05)
-    assert text == f"http://127.0.0.1:{port} did not answer within 0.05 s"
+    asking = web.client.request("GET", f"http://127.0.0.1:{port}/{page}/{SECRET}", timeout=30.0)
+    web.until(lambda: web.pages.unfinished)
+    web.advance(29.0)
+    web.turn()
+    assert not asking.called
+    web.advance(1.0)
+    assert failure_of(web, asking) == f"http://127.0.0.1:{port} did not answer within 30 s"
     web.until(lambda: web.pages.unfinished[0]._disconnected)
 
 

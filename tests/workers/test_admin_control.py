@@ -1,4 +1,4 @@
-"""What the admin process knows of the proxy, by the messages of its master."""
+"""The admin process's knowledge of the proxy, from the messages of its master."""
 
 import json
 from types import SimpleNamespace

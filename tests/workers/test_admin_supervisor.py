@@ -44,7 +44,7 @@ def scene():
 
 @pytest.fixture
 def old(scene):
-    """The process that is in use."""
+    """Return the process that is in use."""
     scene.supervisor.use(scene.supervisor._generations[0])
     yield scene.processes[0]
     scene.supervisor.abort()
@@ -54,7 +54,7 @@ def old(scene):
 
 
 def services(process):
-    """The commands about services that a process got."""
+    """Return the commands about services that a process got."""
     return [each for each in process.commands() if "services" in each.value]
 
 

@@ -21,7 +21,7 @@ REST = ini(listener(listen=":80"), upstream("ws://192.0.2.1"))
 
 @pytest.fixture
 def run_folder(tmp_path, monkeypatch):
-    """The folder of the default socket, which does not exist yet."""
+    """Return the folder of the default socket, which does not exist yet."""
     monkeypatch.setattr(admin_section, "RUNTIME_FOLDER", tmp_path / "run")
     return tmp_path / "run"
 

@@ -298,7 +298,7 @@ def test_one_that_replaces_another_and_is_ready_in_time_is_left_alone(serving):
 
 @pytest.mark.parametrize("shut", [False, True])
 def test_one_that_is_stuck_while_it_retires_is_killed(serving, shut):
-    """Its consoles are frozen, and the generation cannot exit without it."""
+    """The consoles of the worker are frozen, and the generation cannot exit without it."""
     first, second = serving.born
     serving.generation.stop(WorkerCommand.RETIRE)
     if shut:
@@ -314,7 +314,7 @@ def test_one_that_is_stuck_while_it_retires_is_killed(serving, shut):
 
 @pytest.mark.parametrize("left", range(6))
 def test_a_system_out_of_descriptors_costs_none(left, monkeypatch):
-    """Wherever the limit is reached, everything that was created for the failed generation is closed."""
+    """Everything that was created for the failed generation is closed at each place of the failure."""
     given = []
     memfd_create, eventfd = os.memfd_create, os.eventfd
 

@@ -42,6 +42,7 @@ class HostReads:
             "verify": verify if upstream.secure else "none",
             "health": row.health if row is not None and upstream.host else "unknown",
             "sessions": counts.by_upstream[upstream.name],
+            "connections": row.connections if row is not None and upstream.host else None,
             "limit": limit_of(upstream, self._live.control.config.connection_limits),
             "drained": drained.has_upstream(upstream.name),
             "failures": failures.by_upstream[upstream.name],

@@ -7,6 +7,8 @@ from typing import Any
 from esxiproxy.admin.api.kill import end_sessions
 from esxiproxy.admin.call import ApiError, Call
 from esxiproxy.admin.control import Control
+from esxiproxy.admin.live import LIFE, Live
+from esxiproxy.admin.shared_value import SharedValue
 from esxiproxy.core.link_keys import InvalidKeys
 from esxiproxy.core.sealing import key_of
 from esxiproxy.core.session.command import Selector, SelectorKind
@@ -27,22 +29,29 @@ _MAX_REVOKED = 10_000
 class LinkOperations:
     """The operations on links of the routers of the type ``links``."""
 
-    def __init__(self, control: Control) -> None:
+    def __init__(self, control: Control, live: Live) -> None:
         self._control = control
         self._state = control.state
+        self._live = live
+        self._rows = SharedValue(self._read, LIFE, live.clock)
 
     async def list_links(self, call: Call) -> Any:
         """List the links with open consoles, and the revoked ones."""
+        return {"links": await self._rows.get()}
+
+    async def _read(self) -> list[dict[str, Any]]:
+        """Return the links that are listed.  Raises StateUnavailable."""
         found: dict[str, dict[str, Any]] = {}
-        for entry in await self._state.sessions():
+        principals: dict[str, dict[str, None]] = {}
+        for entry in await self._live.entries():
             if entry.link:
-                link = found.setdefault(entry.link, _row(entry.link, entry.host))
-                link["sessions"] += 1
-                if entry.principal not in link["principals"]:
-                    link["principals"].append(entry.principal)
+                found.setdefault(entry.link, _row(entry.link, entry.host))["sessions"] += 1
+                principals.setdefault(entry.link, {})[entry.principal] = None
+        for identity, names in principals.items():
+            found[identity]["principals"] = list(names)
         for identity in await self._revoked():
             found.setdefault(identity, _row(identity, ""))["revoked"] = True
-        return {"links": sorted(found.values(), key=lambda link: (-link["sessions"], link["id"]))}
+        return sorted(found.values(), key=lambda link: (-link["sessions"], link["id"]))
 
     async def _revoked(self) -> list[str]:
         """Return the ids of revoked links; those of older versions are stored without their ids."""
@@ -84,7 +93,7 @@ class LinkOperations:
         return {"url": made.url, "id": made.id, "expires": made.expires, "field": field, "vmrc": made.vmrc}
 
     async def check_revocation(self, call: Call) -> None:
-        """Raise ApiError for a link in place of its id, which must not stand in the audit log."""
+        """Raise ApiError for a link in place of its id, since the audit log must not have a link."""
         identity = call.body["id"]
         is_token = identity.count(".") == 2
         if is_token or await self._state.get(OPAQUE_SPACE, key_of(identity)) is not None:
@@ -94,6 +103,7 @@ class LinkOperations:
         """Revoke a link, and end the consoles that it has opened."""
         identity = call.body["id"]
         await self._state.put(REVOKED_SPACE, key_of(identity), identity, revoked_until())
+        self._rows.forget()
         reason = call.body["reason"]
         return {"sessions": await end_sessions(self._state, Selector(SelectorKind.LINK, identity), reason)}
 

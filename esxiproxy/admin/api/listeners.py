@@ -15,7 +15,7 @@ class ListenerReads:
 
     def __init__(self, live: Live) -> None:
         self._live = live
-        self._certificates = CertificateReader(live.control.in_thread)
+        self._certificates = CertificateReader(live.control.in_thread, live.clock)
 
     async def list_listeners(self, call: Call) -> dict[str, Any]:
         """Return the listeners in the order of the configuration."""

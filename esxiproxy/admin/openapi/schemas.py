@@ -142,7 +142,10 @@ SCHEMAS: dict[str, Schema] = {
             "verify": text("How the certificate is verified."),
             "health": {"type": "string", "enum": ["up", "down", "unknown"]},
             "sessions": count("Open consoles."),
-            "limit": maybe(count("Value of max_connections, null if it is off.")),
+            "connections": maybe(
+                count("Connections of all machines to its addresses, null for a template and while unknown.")
+            ),
+            "limit": maybe(count("Value of max_connections for each address, null if it is off.")),
             "drained": flag("Whether it is drained."),
             "failures": count("Failures among the last 1,000."),
             "last_failure": maybe(text("Sentence about the last failure.")),
@@ -246,7 +249,7 @@ SCHEMAS: dict[str, Schema] = {
                 "description": "What selects the sessions.",
             },
             "value": text("Id of the session or link, or name of the principal or host.", MAX_NAME),
-            "reason": _REASON,
+            "reason": {**_REASON, **_LINE},
         },
         examples=[{"kind": "principal", "value": "alice", "reason": "the shift has ended"}],
     ),
@@ -330,12 +333,16 @@ SCHEMAS: dict[str, Schema] = {
         }
     ),
     "RevokeRequest": record(
-        {"id": text("Id of the link.", 128, pattern="^[!-~]+$"), "reason": _REASON},
+        {"id": text("Id of the link.", 128, pattern="^[!-~]+$"), "reason": {**_REASON, **_LINE}},
         examples=[{"id": "4b232c13e9cf4fe7e635b99d8539777d", "reason": "it was sent to somebody else"}],
     ),
     "Event": record(
         {
-            "event": {"type": "string", "enum": ["status", "window"], "description": "Kind of the event."},
+            "event": {
+                "type": "string",
+                "enum": ["status", "window", "ping", "unavailable"],
+                "description": "Kind of the event.",
+            },
             "data": text("A JSON object.", contentMediaType="application/json"),
         },
         description="One event of the stream, as an object of its fields.",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import grp
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -38,7 +38,7 @@ def who(text: str) -> tuple[str, ...]:
 
 
 def host_names(text: str) -> tuple[str, ...]:
-    """Return host names and IP addresses, as they stand in a Host field, in lower case.  Raise BadValue."""
+    """Return host names and IP addresses in the form of a Host field, in lower case.  Raise BadValue."""
     return tuple(_host_name(part.strip()) for part in text.split(","))
 
 
@@ -165,14 +165,20 @@ def admin_conflicts(admin: SectionValues) -> Iterator[Conflict]:
 
 
 def manhole_conflicts(admin: Admin) -> Iterator[Conflict]:
-    """Yield the problems of [admin] beside a manhole, whose unix socket stands beside that of [admin]."""
+    """Yield the problems of [admin] with a manhole, whose unix socket is beside that of [admin]."""
     path = manhole_socket(admin.socket)
     if len(os.fsencode(path)) > LONGEST_PATH:
         yield "socket", f"the socket of the manhole beside it has at most {LONGEST_PATH} bytes: {path}"
 
 
-def admin_warnings(admin: SectionValues) -> Iterator[Conflict]:
-    """Yield warnings for keys of [admin] that are valid but of no use, or unsafe."""
+def admin_warnings(admin: SectionValues, authenticators: Sequence[PluginSection]) -> Iterator[Conflict]:
+    """Yield warnings for keys of [admin] that are valid but of no use, or unsafe.
+
+    The type of an authenticator may say why it has no users here.
+    """
+    for each in authenticators:
+        if (why := getattr(each.type, "unknown_on_admin", None)) is not None:
+            yield "authenticator", f"{each.settings.name}: {why}"
     if admin.has("authenticator") and not {"viewers", "operators"} & admin.present:
         yield "authenticator", "nobody may see anything on listen: set viewers or operators"
     named = admin["authenticator"] if admin.has("authenticator") and "authenticator" in admin.values else ()

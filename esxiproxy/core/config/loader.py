@@ -25,6 +25,7 @@ from esxiproxy.core.config.consistency import (
     master_conflicts,
     provider_conflicts,
     proxy_conflicts,
+    proxy_warnings,
     state_warnings,
     target_conflicts,
     type_warnings,
@@ -153,6 +154,7 @@ class _Check:
         if proxy is not None:
             has_portal = any(found["http"] is Http.PORTAL for found in listeners)
             self._report_all(proxy, proxy_conflicts(proxy, has_portal))
+            self._report_all(proxy, proxy_warnings(proxy), Severity.WARNING)
             whole = proxy_of(proxy, self._folder)
         for router in plugins[SectionKind.ROUTER].values():
             self._report_all(router.settings, issued_warnings(router, listeners), Severity.WARNING)
@@ -205,13 +207,13 @@ class _Check:
     ) -> Admin:
         """Check the section [admin] and return its value."""
         self._report_all(admin, admin_conflicts(admin))
-        self._report_all(admin, admin_warnings(admin), Severity.WARNING)
         for key in ("listen", "probe_listen"):
             self._report_all(admin, address_conflicts(admin, listeners, key))
         kind = SectionKind.AUTHENTICATOR
         wanted = admin[kind.value] if admin.has(kind.value) and not admin.is_invalid(kind.value) else ()
         found = (self._find(admin, kind, name, plugins[kind], names) for name in wanted)
         value = admin_of(admin, self._folder, tuple(each for each in found if each is not None))
+        self._report_all(admin, admin_warnings(admin, value.authenticators), Severity.WARNING)
         if proxy.get("manhole") is not None:
             self._report_all(admin, manhole_conflicts(value))
         return value

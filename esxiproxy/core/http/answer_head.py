@@ -249,7 +249,7 @@ def _unfolded(lines: bytes) -> bytes:
 
 
 def _frame(head: AnswerHead, lines: bytes, is_plain: bool, bodiless: bool) -> None:
-    """Look at the fields that frame the body, and at those that are not passed on unchanged."""
+    """Read the fields that frame the body, and those that are not passed on unchanged."""
     lowered = lines.lower()
     noticed = _NOTICED.findall(lowered)
     if not is_plain:

@@ -271,11 +271,11 @@ class Forwarding:
         return sent
 
     def _hold(self, held: HeldAnswer, octets: bytes) -> bytes:
-        """Hold bytes of a response for its filter, and return all of them once it wants no more."""
+        """Hold bytes of a response for its filter, and return all of them once it has ended."""
         return b"" if held.is_complete else self._judge(held, held.take(octets))
 
     def _judge(self, held: HeldAnswer, payload: bytes) -> bytes:
-        """Pass the next bytes of the body to the filter, and all bytes to the client if it wants no more."""
+        """Pass the next bytes of the body to the filter, and all bytes to the client if it has ended."""
         assert self._filter is not None
         wants = not payload or self._filter.feed(payload)
         if wants and held.payload.is_invalid:

@@ -67,8 +67,13 @@ class Request:
     @property
     def host(self) -> str:
         """The host name in the client's URL in lower case, without port and final dot; may be empty."""
-        host = (self.public_host or self.head.value(b"host") or b"").decode("latin-1").lower()
-        if not host.endswith("]"):
-            name, colon, port = host.rpartition(":")
-            host = name if colon and (port.isdigit() or not port) else host
-        return host.removesuffix(".")
+        return host_of(self.public_host or self.head.value(b"host") or b"")
+
+
+def host_of(value: bytes) -> str:
+    """Return the host in a Host field in lower case, without its port and its final dot."""
+    host = value.decode("latin-1").lower()
+    if not host.endswith("]"):
+        name, colon, port = host.rpartition(":")
+        host = name if colon and (port.isdigit() or not port) else host
+    return host.removesuffix(".")

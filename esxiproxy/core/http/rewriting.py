@@ -55,7 +55,7 @@ class ResponseRewriter:
         return cls(scheme, _hostname(own), names, b"https" if secure else b"http", host or b"", prefix)
 
     def response_fields(self, fields: Fields) -> list[tuple[bytes, bytes]]:
-        """Return these fields as the client gets them, each Set-Cookie by itself."""
+        """Return these fields as the client gets them, with each Set-Cookie in a field of its own."""
         return [(name, self.value(name.lower(), value)) for name, value in fields]
 
     def value(self, name: bytes, value: bytes) -> bytes:
@@ -113,7 +113,7 @@ class ResponseRewriter:
         kept = [attribute for attribute in attributes if not self._cookie_refused(attribute.strip().lower())]
         if self.scheme == b"http" and any(attribute.strip().lower() == b"secure" for attribute in attributes):
             insecure = _NEEDS_SECURE | {b"secure"}
-            kept = [attribute for attribute in kept if _squeezed(attribute) not in insecure]
+            kept = [attribute for attribute in kept if _without_spaces(attribute) not in insecure]
         return b";".join([pair, *kept])
 
     def _with_prefix(self, attribute: bytes) -> bytes:
@@ -133,7 +133,7 @@ class ResponseRewriter:
         if domain == self.upstream_host:
             return True
         host = _hostname(self.host.lower())
-        return _under(self.upstream_host, domain) and not _under(host, domain)
+        return _is_within(self.upstream_host, domain) and not _is_within(host, domain)
 
 
 def _named(scheme: bytes | None, default: bytes) -> bytes:
@@ -142,11 +142,11 @@ def _named(scheme: bytes | None, default: bytes) -> bytes:
     return _WEBSOCKET.get(name, name)
 
 
-def _squeezed(attribute: bytes) -> bytes:
+def _without_spaces(attribute: bytes) -> bytes:
     return b"".join(attribute.lower().split())
 
 
-def _under(host: bytes, domain: bytes) -> bool:
+def _is_within(host: bytes, domain: bytes) -> bool:
     return host == domain or host.endswith(b"." + domain)
 
 

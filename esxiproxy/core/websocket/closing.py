@@ -139,19 +139,19 @@ class Closing:
         """Handle a Close frame from this side."""
         self._close_received.add(side)
         if self.phase is _OPEN:
-            return self._carry(side, answer=close, notice=close)
+            return self._pass_on(side, answer=close, notice=close)
         if self.phase is _CARRYING and side is not self._first:
             if self._first in self._close_received:  # the first peer gets the answer of the other peer
                 self._answer = close
-            return self._settle()
+            return self._answer_and_close()
         return self._drop(side)
 
     def faulted(self, side: Side, error: SessionError) -> list[Action]:
         """Handle a protocol violation of this side, after which its data cannot be parsed."""
         if self.phase is _OPEN:
-            return self._carry(side, answer=Close.of(error), notice=peer_notice(side, error))
+            return self._pass_on(side, answer=Close.of(error), notice=peer_notice(side, error))
         if self.phase is _CARRYING and side is not self._first:
-            return self._settle()
+            return self._answer_and_close()
         return self._drop(side)
 
     def lost(self, side: Side) -> list[Action]:
@@ -167,7 +167,7 @@ class Closing:
             self.phase = _ANSWERING
             return self._send_close(side.other, Close.of(error))
         if self.phase is _CARRYING and side is not self._first:
-            return self._settle()
+            return self._answer_and_close()
         return []
 
     def demanded(self, error: SessionError) -> list[Action]:
@@ -182,16 +182,16 @@ class Closing:
         """Handle the timeout of the current stage."""
         if self.phase is _CARRYING:
             assert self._first is not None
-            return [*self._abort(self._first.other), *self._settle()]
+            return [*self._abort(self._first.other), *self._answer_and_close()]
         return [*self._abort(CLIENT), *self._abort(UPSTREAM)]
 
-    def _carry(self, side: Side, answer: Close, notice: Close) -> list[Action]:
+    def _pass_on(self, side: Side, answer: Close, notice: Close) -> list[Action]:
         self.phase = _CARRYING
         self._first = side
         self._answer = answer
         return self._send_close(side.other, notice)
 
-    def _settle(self) -> list[Action]:
+    def _answer_and_close(self) -> list[Action]:
         """Answer the first leg after the end of the other leg, and close both connections."""
         assert self._first is not None
         self.phase = _ANSWERING

@@ -107,7 +107,7 @@ class FrameWalker:
             return end
         self.left = 0
         self.boundary = position
-        position = self._stride(octets, position, end)
+        position = self._skip_frames(octets, position, end)
         if position > end:
             self.left = position - end
             return end
@@ -141,7 +141,7 @@ class FrameWalker:
                 return end
         return position
 
-    def _stride(self, octets: bytes, position: int, end: int) -> int:
+    def _skip_frames(self, octets: bytes, position: int, end: int) -> int:
         """Skip good frames of less than 64 KiB and return the position behind them (the fast path).
 
         A frame that ends behind the given bytes leads to a position there.

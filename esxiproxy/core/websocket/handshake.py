@@ -105,7 +105,7 @@ def upgrade_of(head: RequestHead) -> Upgrade | None:
     wanted = b"upgrade" in named and b"websocket" in tokens(named[b"upgrade"])
     if not wanted and b"sec-websocket-key" not in named:
         return None
-    if spoiled := _spoiled(head, wanted):
+    if spoiled := _damage(head, wanted):
         raise UpgradeRequired(
             f"the opening handshake arrived {spoiled}: "
             "a proxy in front has to pass Upgrade and Connection on, in HTTP/1.1"
@@ -126,7 +126,7 @@ def upgrade_of(head: RequestHead) -> Upgrade | None:
     return Upgrade(_key_of(head), _subprotocols_of(head))
 
 
-def _spoiled(head: RequestHead, wanted: bool) -> str:
+def _damage(head: RequestHead, wanted: bool) -> str:
     """Return what a front proxy did to this opening handshake, or an empty text if it is complete."""
     if head.version != (1, 1):  # RFC 9110 7.8: an Upgrade in HTTP/1.0 is ignored
         return "in HTTP/1.0"

@@ -140,7 +140,7 @@ def _problem(
             names = ", ".join(certificate.names[:_LISTED]) or "no name at all"
             return f"is for another name: it names {names}, not {url.host}"
         case _:
-            return problem.value
+            return str(problem.value)
 
 
 def _remedy(url: ConsoleUrl, report: TlsReport) -> str:

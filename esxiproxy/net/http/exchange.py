@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from functools import partial
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from esxiproxy.core.coroutines import awaited
 from esxiproxy.core.errors import (
     ClientLost,
     Draining,
@@ -243,7 +244,7 @@ class Exchange:
         if self._upstream is not None:
             self._client.gateway.answered(self._upstream, self._forwarding.status)
         self._release_upstream()  # it is not read any more, and its end is none of the answer's
-        self._filtering = Deferred.fromCoroutine(_awaited(self._filter.change(body, self._sender)))
+        self._filtering = Deferred.fromCoroutine(awaited(self._filter.change(body, self._sender)))
         self._filtering.addCallback(self._on_filtered).addErrback(self._on_failed, "changing an answer")
 
     def _on_filtered(self, body: bytes) -> None:
@@ -383,7 +384,3 @@ class Exchange:
     def abort(self) -> None:
         """Abort the client's connection."""
         self._client.transport.abortConnection()
-
-
-async def _awaited(result: Awaitable[bytes]) -> bytes:
-    return await result

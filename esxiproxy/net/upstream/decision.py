@@ -13,7 +13,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from esxiproxy.core.coroutines import Rest, begin
+from esxiproxy.core.coroutines import Rest, awaited_call, begin
 from esxiproxy.core.errors import (
     AccessDenied,
     DecisionTimeout,
@@ -216,7 +216,7 @@ class Decision:
         """Return the final route of a session that has a slot of its host, such as one with a ticket."""
         seconds = self._session.limits.decision_timeout
         try:
-            acquiring = context.run(Deferred.fromCoroutine, _awaited(acquire))
+            acquiring = context.run(Deferred.fromCoroutine, awaited_call(acquire))
             route = await acquiring.addTimeout(seconds, self._clock)
             if not isinstance(route, Route):
                 raise TypeError(f"acquire() returned {type(route).__name__} instead of a Route")
@@ -299,10 +299,6 @@ def _is_same(principal: Principal, known: Principal) -> bool:
     if known.authenticator:
         return principal.names[1] == known.names[1]
     return principal.name == known.name
-
-
-async def _awaited(acquire: Callable[[], Awaitable[Route]]) -> Route:
-    return await acquire()
 
 
 def _fired(event: Deferred[None]) -> Deferred[None]:

@@ -149,7 +149,7 @@ def where(upstream: Upstream) -> str:
 
 def session_error(failure: Failure, upstream: Upstream, limits: SessionLimits) -> BaseException:
     """Return the SessionError for a failure to connect; an unknown exception is returned as it is."""
-    error = failure.value
+    error: BaseException = failure.value
     name = where(upstream)
     if isinstance(error, SessionError):
         return error

@@ -75,7 +75,7 @@ class RotatedFile(LogFile):
             self._openFile()
         if self.shouldRotate():
             self.rotate()
-        taken = self._file.write(octets)
+        taken: int = self._file.write(octets)
         self.size += taken
         return taken
 
@@ -104,7 +104,7 @@ class RotatedFileSink(ThreadedSink):
         self._partial_line = False  # a line that was cut off is in the old file
 
     def may_hang(self) -> bool:
-        return self._file.is_on_disk
+        return bool(self._file.is_on_disk)
 
     def write(self, octets: bytes) -> int:
         return int(self._file.write(octets))

@@ -29,6 +29,7 @@ from twisted.logger import (
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from esxiproxy.core.coroutines import awaited
 from esxiproxy.ops.manhole.commands import CommandsFor
 from esxiproxy.ops.manhole.messages import CLOSE_TIMEOUT, PROCESS_ENDS
 from esxiproxy.ops.manhole.ssh_channel import Channel
@@ -49,7 +50,7 @@ MAX_LOGIN_ATTEMPTS = 6
 
 
 class LoginAudit(Protocol):
-    """Writes down who logs in."""
+    """Records logins."""
 
     def logged_in(self, operator: str, source: str) -> Awaitable[str]:
         """Write that an operator logs in from an address, and return an id.  An exception refuses it."""
@@ -67,7 +68,8 @@ class KeyChecker(SSHPublicKeyChecker):
     _log = Logger()
 
     def requestAvatarId(self, credentials: Any) -> Deferred[bytes]:
-        return super().requestAvatarId(credentials).addCallback(self._admitted, credentials)
+        checking: Deferred[bytes] = super().requestAvatarId(credentials)
+        return checking.addCallback(self._admitted, credentials)
 
     def _admitted(self, user: bytes, credentials: Any) -> bytes:
         who = f"{user.decode('utf-8', 'replace')!r} with key {fingerprint(Key.fromString(credentials.blob))}"
@@ -116,13 +118,9 @@ class Realm:
             raise UnauthorizedLogin("the login cannot be written to the audit log") from None
 
         def log_out() -> None:
-            Deferred.fromCoroutine(_awaited(audit.logged_out(identity, operator, self._source)))
+            Deferred.fromCoroutine(awaited(audit.logged_out(identity, operator, self._source)))
 
         return IConchUser, avatar, log_out
-
-
-async def _awaited(awaitable: Awaitable[None]) -> None:
-    await awaitable
 
 
 class Operator(ConchUser):

@@ -1,4 +1,4 @@
-"""A terminal: connected to the shell of this process, and for a while to that of a worker."""
+"""A terminal, which is connected to the shell of this process, or to that of a worker."""
 
 from __future__ import annotations
 
@@ -103,10 +103,10 @@ class ShellTerminal:
         request = ShellRequest(True, rows, columns, operator=self._operator)
         self._link = link = worker.open(request, self._write_output)
         ended: Deferred[PlainText] = Deferred(lambda _: link.close())
-        link.ended.addCallback(self._visited, worker, ended)
+        link.ended.addCallback(self._on_visit_ended, worker, ended)
         return PendingResult(ended)
 
-    def _visited(self, status: ShellStatus, worker: WorkerShell, ended: Deferred[PlainText]) -> None:
+    def _on_visit_ended(self, status: ShellStatus, worker: WorkerShell, ended: Deferred[PlainText]) -> None:
         self._link = None
         if not ended.called:
             self.shell.setInsertMode()  # the shell of the worker has given the terminal its own mode back

@@ -16,6 +16,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from esxiproxy.binding import Binding, set_socket_group
+from esxiproxy.core.coroutines import awaited
 from esxiproxy.core.startup import BindError
 from esxiproxy.core.unix_peer import UnixPeer, unix_peer
 from esxiproxy.ops.manhole.command_error import CommandError
@@ -42,7 +43,7 @@ REQUEST_TIMEOUT = 10.0
 
 
 class ShellAudit(Protocol):
-    """Writes down who opens a shell."""
+    """Records shells that are opened."""
 
     def begun(self, operator: str, request: ShellRequest) -> Awaitable[str]:
         """Write that an operator opens a shell, and return an id.  An exception refuses the shell."""
@@ -199,7 +200,7 @@ class ShellConnection(TwistedProtocol):
             self._opened()
             return
         self._transport.pauseProducing()
-        begun = Deferred.fromCoroutine(_awaited(audit.begun(self._operator, request)))
+        begun = Deferred.fromCoroutine(awaited(audit.begun(self._operator, request)))
         begun.addCallbacks(self._audited, self._refused)
 
     def _audited(self, identity: str) -> None:
@@ -270,7 +271,7 @@ class ShellConnection(TwistedProtocol):
         audit, identity = self._sockets.audit, self._audit_id
         if audit is not None and identity and self._request is not None:
             self._audit_id = ""
-            Deferred.fromCoroutine(_awaited(audit.ended(identity, self._operator, self._request)))
+            Deferred.fromCoroutine(awaited(audit.ended(identity, self._operator, self._request)))
 
     def _write_output(self, octets: bytes) -> None:
         if not self._is_closing:
@@ -285,10 +286,6 @@ class ShellConnection(TwistedProtocol):
     def _stop_timer(self) -> None:
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
-
-
-async def _awaited(awaitable: Awaitable[Any]) -> Any:
-    return await awaitable
 
 
 class UnixShellService(Service):

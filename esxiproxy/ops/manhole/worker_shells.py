@@ -157,7 +157,9 @@ class WorkerLink(TwistedProtocol):
         """Connect to the socket of the worker."""
         self._timer = self._reactor.callLater(OPEN_TIMEOUT, self._on_open_timeout)
         endpoint = UNIXClientEndpoint(self._reactor, str(path), timeout=OPEN_TIMEOUT)
-        self._connecting = endpoint.connect(Factory.forProtocol(lambda: self))
+        factory = Factory.forProtocol(lambda: self)
+        factory.noisy = False
+        self._connecting = endpoint.connect(factory)
         self._connecting.addErrback(self._on_connect_failed)
 
     def input_received(self, octets: bytes) -> None:

@@ -73,10 +73,18 @@ COMPUTED = (EXPIRY, UP, CONNECTIONS, LIMIT, DRAINING, WORKERS, BUILD)
 
 
 def certificate_expiry(certificates: Iterable[CertificateExpiry]) -> Iterator[Metric]:
-    """Yield the expiry of the certificates of listeners."""
-    family = _gauge(EXPIRY)
+    """Yield the expiry of the certificates of listeners.
+
+    A listener may be named as another one with the same long beginning, or as ``admin``, which is the label
+    of [admin].  Then the certificate counts that expires first.
+    """
+    first: dict[str, float] = {}
     for certificate in certificates:
-        family.add_metric([label_value(certificate.listener)], certificate.not_after)
+        label = label_value(certificate.listener)
+        first[label] = min(certificate.not_after, first.get(label, certificate.not_after))
+    family = _gauge(EXPIRY)
+    for label, not_after in first.items():
+        family.add_metric([label], not_after)
     yield family
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from prometheus_client import Metric, exposition
 from prometheus_client.multiprocess import MultiProcessCollector
@@ -55,11 +56,20 @@ def expose(source: Metrics | Path, accept: str = "", extra: Iterable[Metric] = (
         counted = read_folder(source)
     else:
         counted = list(source.registry.collect())
-    try:
-        encode, content_type = exposition.choose_encoder(accept)
-    except (TypeError, ValueError):  # a version that is no number
-        encode, content_type = exposition.choose_encoder("")
+    encode, content_type = _encoder(accept)
     return content_type, encode(_Families([*counted, *extra]))
+
+
+def content_type_of(accept: str) -> str:
+    """Return the content type of the format for a value of Accept, of which there are few."""
+    return _encoder(accept)[1]
+
+
+def _encoder(accept: str) -> tuple[Callable[[Any], bytes], str]:
+    try:
+        return exposition.choose_encoder(accept)
+    except (TypeError, ValueError):  # a version that is no number
+        return exposition.choose_encoder("")
 
 
 def read_folder(folder: Path) -> list[Metric]:

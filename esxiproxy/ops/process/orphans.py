@@ -27,7 +27,7 @@ class OrphanReaper(Service):
     def __init__(self, clock: IReactorTime, is_first: Callable[[], bool] = lambda: os.getpid() == 1) -> None:
         self._is_first = is_first
         self._exited: frozenset[int] = frozenset()
-        self._call = LoopingCall(self._look)
+        self._call = LoopingCall(self._check)
         self._call.clock = clock
 
     def startService(self) -> None:
@@ -40,7 +40,7 @@ class OrphanReaper(Service):
         if self._call.running:
             self._call.stop()
 
-    def _look(self) -> None:
+    def _check(self) -> None:
         exited = frozenset(filter(_has_exited, _children()))
         for pid in exited & self._exited - reapProcessHandlers.keys():
             with suppress(ChildProcessError):

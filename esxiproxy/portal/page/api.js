@@ -2,15 +2,15 @@
 
 import { Api } from "../../admin/page/requests.js";
 
-const api = new Api(new URL("/api/", location.origin), {
-  sentences: {
-    silent: (seconds) => `There was no answer for ${seconds} s.`,
-    unreachable: "The proxy cannot be reached.",
-    unreadable: "The answer of the proxy cannot be read.",
-    refused,
-  },
-  onLoginEnded: logIn,
-});
+const base = new URL("/api/", location.origin);
+const sentences = {
+  silent: (seconds) => `There was no answer for ${seconds} s.`,
+  unreachable: "The proxy cannot be reached.",
+  unreadable: "The answer of the proxy cannot be read.",
+  refused,
+};
+const api = new Api(base, { sentences, onLoginEnded: logIn });
+const quietApi = new Api(base, { sentences });
 
 /** Return the URL of a path of the API. */
 export const address = (path, parameters) => api.address(path, parameters);
@@ -28,6 +28,9 @@ export const read = (path, parameters) => api.read(path, parameters);
  * ApiError.
  */
 export const readByItself = (path, parameters) => api.read(path, parameters, { "X-Automatic-Request": "1" });
+
+/** Send a GET that extends the login, if it has not ended; a page that shows a console stays as it is. */
+export const use = (path, parameters) => quietApi.read(path, parameters).catch(() => {});
 
 /** Return what a POST answers. Throws ApiError. */
 export const act = (path, body) => api.act(path, body);

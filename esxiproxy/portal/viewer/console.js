@@ -13,13 +13,17 @@ const STEADY = 3000;
 
 export const State = Object.freeze({ CONNECTING: "connecting", OPEN: "open", WAITING: "waiting", ENDED: "ended" });
 
+const ONCE = "Its link opens a console once: ask for another link where it came from.";
+
 /**
- * A console that is shown in `element`. `url()` resolves to the URL of a WebSocket, for each attempt anew.
- * `explain()` resolves to `{sentence, isFinal}` when an opening failed, since a browser tells no status. Events:
- * `state` with `{state, sentence}`, and `clipboard` with the host's text.
+ * A console that is shown in `element`. `url(isWanted)` resolves to the URL of a WebSocket, for each attempt anew; it
+ * throws where the console is not to be opened. `isWanted` is false for an attempt of the page itself.
+ * `explain()` resolves to `{sentence, isFinal}` when an opening failed, since a browser tells no status. With
+ * `isOnce` the URL works once: a console that is lost does not come back. Events: `state` with `{state, sentence}`,
+ * `clipboard` with the host's text, and `leave` when the user leaves the screen with the keyboard.
  */
 export class Console extends EventTarget {
-  constructor(RFB, element, url, explain) {
+  constructor(RFB, element, url, explain, isOnce = false) {
     super();
     this.state = State.ENDED;
     this.isScaled = true;
@@ -28,6 +32,8 @@ export class Console extends EventTarget {
     this._element = element;
     this._url = url;
     this._explain = explain;
+    this._isOnce = isOnce;
+    this._isUsed = false;
     this._socket = null;
     this._rfb = null;
     this._timer = null;
@@ -35,7 +41,13 @@ export class Console extends EventTarget {
     this._current = null;
     this._attempt = 0;
     this._lostAt = null;
-    this.keyboard = new Keyboard(element, (scan, isDown) => this.key(scan, isDown));
+    const send = (scan, isDown) => this.key(scan, isDown);
+    this.keyboard = new Keyboard(element, send, undefined, () => this._tell("leave"));
+  }
+
+  /** Whether the console can be opened, for the first time or again. */
+  get canOpen() {
+    return !(this._isOnce && this._isUsed);
   }
 
   /** Open the console, as on a click: all attempts begin anew. */
@@ -43,15 +55,12 @@ export class Console extends EventTarget {
     if (this.state === State.CONNECTING || this.state === State.OPEN) return;
     this._attempt = 0;
     this._lostAt = null;
-    this._connect();
+    this._connect(true);
   }
 
   /** Close the console; it stays closed. */
   close() {
-    clearTimeout(this._timer);
-    this._current = null;
-    this._release();
-    this._show(State.ENDED, "You closed the console.");
+    this._end("You closed the console.");
   }
 
   /** Send a key with its scan code, if the console is open. */
@@ -74,12 +83,12 @@ export class Console extends EventTarget {
     this._rfb?.focus({ preventScroll: true });
   }
 
-  async _connect() {
+  async _connect(isWanted) {
     this._show(State.CONNECTING, "");
     const attempt = (this._current = {});
     let url;
     try {
-      url = await this._url();
+      url = await this._url(isWanted);
     } catch {
       if (attempt === this._current) this._refused();
       return;
@@ -97,9 +106,13 @@ export class Console extends EventTarget {
     rfb.background = "transparent";
     rfb.addEventListener("connect", () => {
       openedAt = performance.now();
+      this._isUsed = true;
+      this._element.querySelector("canvas")?.setAttribute("aria-label", this._element.getAttribute("aria-label"));
       this._show(State.OPEN, "");
       this.focus();
     });
+    // ESXi asks for no password, and noVNC would wait for one without end.
+    rfb.addEventListener("credentialsrequired", () => this._end("The host asks for a password, which is not supported."));
     rfb.addEventListener("clipboard", (event) => this._tell("clipboard", event.detail.text));
     this._rfb = rfb;
     socket.addEventListener("message", (event) => (this.bytes += event.data.byteLength));
@@ -117,7 +130,15 @@ export class Console extends EventTarget {
       this._lostAt = null;
     }
     if (isFinal) this._show(State.ENDED, sentence);
+    else if (!this.canOpen) this._show(State.ENDED, `${sentence} ${ONCE}`);
     else this._again(sentence);
+  }
+
+  _end(sentence) {
+    clearTimeout(this._timer);
+    this._current = null;
+    this._release();
+    this._show(State.ENDED, sentence);
   }
 
   async _refused() {
@@ -135,7 +156,7 @@ export class Console extends EventTarget {
     this._attempt += 1;
     this._show(State.WAITING, sentence);
     clearTimeout(this._timer);
-    this._timer = setTimeout(() => this._connect(), delay);
+    this._timer = setTimeout(() => this._connect(false), delay);
   }
 
   _release() {

@@ -5,24 +5,41 @@
 
 import { scanCode } from "./scan_codes.js";
 
+/** Keys that leave the screen when they are pressed and released together, and no other one meanwhile. */
+const LEAVING = ["ControlLeft", "AltLeft"];
 /** Milliseconds within which AltRight follows the ControlLeft that Windows invents for AltGr. */
 const ALT_GR = 50;
 
-/** How the keyboard of an operating system differs: Windows invents keys, macOS leaves out releases. */
+/** Differences of operating systems: Windows adds key events, macOS leaves out releases. */
 export function platformOf(name) {
   return { isWindows: /^win/i.test(name), isMac: /^(mac|iphone|ipad)/i.test(name) };
 }
 
 export class Keyboard {
-  /** `send(scanCode, isDown)` is called for each key of `element`. */
-  constructor(element, send, platform = platformOf(navigator.platform)) {
+  /**
+   * `send(scanCode, isDown)` is called for each key of `element`, and `leave()` after Ctrl+Alt alone: all other keys
+   * are the guest's, and without the mouse nothing else would lead out of the screen.
+   */
+  constructor(element, send, platform = platformOf(navigator.platform), leave = () => {}) {
     this.isPhysical = true;
     this._element = element;
     this._send = send;
     this._platform = platform;
+    this._leave = leave;
     this._held = new Set();
     this._control = null;
-    this._listeners = { keydown: (event) => this._pressed(event), keyup: (event) => this._released(event) };
+    /** The keys of `LEAVING` that were pressed, and those that were released since. */
+    this._leaving = { down: new Set(), up: new Set() };
+    this._listeners = {
+      keydown: (event) => {
+        this._watchLeaving(event);
+        this._pressed(event);
+      },
+      keyup: (event) => {
+        this._released(event);
+        this._watchLeaving(event);
+      },
+    };
     this._lost = () => this.releaseAll();
     for (const [name, listener] of Object.entries(this._listeners)) element.addEventListener(name, listener, true);
     element.addEventListener("focusout", this._lost);
@@ -39,6 +56,7 @@ export class Keyboard {
 
   /** Release every key that is held, so that no key stays pressed in the guest. */
   releaseAll() {
+    this._forgetLeaving();
     this._dropControl();
     for (const scan of [...this._held]) this._up(scan);
   }
@@ -81,6 +99,27 @@ export class Keyboard {
     if (this._platform.isWindows && event.code.startsWith("Shift") && !event.shiftKey) {
       for (const other of ["ShiftLeft", "ShiftRight"].map(scanCode)) if (this._held.has(other)) this._up(other);
     }
+  }
+
+  _watchLeaving({ type, code, repeat }) {
+    const { down, up } = this._leaving;
+    if (repeat) return;
+    if (!LEAVING.includes(code)) return this._forgetLeaving();
+    if (type === "keydown") {
+      if (up.size) this._forgetLeaving();
+      this._leaving.down.add(code);
+    } else if (down.size === LEAVING.length) {
+      up.add(code);
+      if (up.size < LEAVING.length) return;
+      this._forgetLeaving();
+      this._leave();
+    } else {
+      this._forgetLeaving();
+    }
+  }
+
+  _forgetLeaving() {
+    this._leaving = { down: new Set(), up: new Set() };
   }
 
   /** Return the scan code of an event and keep the event from noVNC and from the browser. */

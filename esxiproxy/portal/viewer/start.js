@@ -1,12 +1,17 @@
 // Starts the page of one console: `/vm/VSPHERE/UUID`, `/vm/NAME` for a name that one machine has, or a link `/c/ID`
 // that works once.
 
-import { act, logIn, ofMachine, read, readByItself } from "../page/api.js";
+import { act, logIn, ofMachine, read, readByItself, use } from "../page/api.js";
 import { visible } from "../../admin/page/format.js";
 
 const isLink = location.pathname.startsWith("/c/");
-const wanted = location.pathname.split("/").slice(2).map(decodeURIComponent).join("/");
-const USED = { sentence: "The link was used already, or has expired. Ask for another one where it came from.", isFinal: true };
+const REFUSED = {
+  sentence:
+    "The console could not be opened: the link was used already or has expired, or the machine cannot be reached. " +
+    "Ask for another link where it came from.",
+  isFinal: true,
+};
+const DROPPED = { sentence: "A user of the portal has ended consoles of this machine.", isFinal: true };
 /** Milliseconds after which the proxy is asked again. */
 const AGAIN = 3000;
 const problem = document.getElementById("problem");
@@ -30,10 +35,18 @@ async function begin() {
   const { showConsole } = await import("./viewer.js");
   const scheme = location.protocol === "https:" ? "wss" : "ws";
   const path = isLink ? location.pathname : `/vm/${encodeURIComponent(machine.vsphere)}/${encodeURIComponent(machine.uuid)}`;
+  let isDropped = false;
   showConsole(RFB, {
     machine: { name: visible(machine.name) },
-    url: async () => `${scheme}://${location.host}${path}`,
-    explain: () => (isLink ? USED : explain(machine)),
+    url: async (isWanted) => {
+      isDropped = !isLink && !isWanted && (await wasDropped(machine));
+      if (isDropped) throw new Error(DROPPED.sentence);
+      return `${scheme}://${location.host}${path}`;
+    },
+    explain: () => (isLink ? REFUSED : isDropped ? DROPPED : explain(machine)),
+    isOnce: isLink,
+    // Work in a console is a use of the login, which would be idle otherwise and could not open it again.
+    used: isLink ? undefined : () => use(ofMachine(machine)),
     resize: isLink ? undefined : (width, height) => act(ofMachine(machine, "resolution"), { width, height }),
     probe: new URL("viewer.css", import.meta.url),
   });
@@ -41,6 +54,12 @@ async function begin() {
 
 /** Return the machine.  While the proxy cannot answer, since it reads the machines, it is asked again. */
 async function findMachine() {
+  let wanted;
+  try {
+    wanted = location.pathname.split("/").slice(2).map(decodeURIComponent).join("/");
+  } catch {
+    throw new Error("The address of this page names no machine.");
+  }
   for (let ask = read; ; ask = readByItself) {
     try {
       const machine = await ask("find", { vm: wanted });
@@ -51,6 +70,15 @@ async function findMachine() {
       problem.textContent = visible(error.message);
     }
     await new Promise((resolve) => setTimeout(resolve, AGAIN));
+  }
+}
+
+/** Return whether a user has just ended consoles of the machine: to come back at once would undo it. */
+async function wasDropped(machine) {
+  try {
+    return (await readByItself(ofMachine(machine))).dropped;
+  } catch {
+    return false;
   }
 }
 

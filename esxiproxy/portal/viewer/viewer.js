@@ -3,6 +3,7 @@
 import { Console, State } from "./console.js";
 import { watchQuality } from "./quality.js";
 import { startToolbar } from "./toolbar.js";
+import { watchUse } from "./use.js";
 
 const WORDS = {
   [State.CONNECTING]: "connecting",
@@ -12,13 +13,14 @@ const WORDS = {
 };
 
 /**
- * Show a console. `machine` is `{name}`; `url()` resolves to the WebSocket's URL; `explain()` resolves to
- * `{sentence, isFinal}` after a refused opening; `resize(width, height)` is undefined where it is not allowed; `probe` is a small resource for
- * measuring the round trip. Returns the console.
+ * Show a console. `machine` is `{name}`; `url()` resolves to the WebSocket's URL, which works once with `isOnce`;
+ * `explain()` resolves to `{sentence, isFinal}` after a refused opening; `resize(width, height)` is undefined where
+ * it is not allowed; `used()` is called at the first input of the user and then at most every 20 s; `probe` is a
+ * small resource for measuring the round trip. Returns the console.
  */
-export function showConsole(RFB, { machine, url, explain, resize, probe }) {
+export function showConsole(RFB, { machine, url, explain, resize, probe, used = () => {}, isOnce = false }) {
   const find = (id) => document.getElementById(id);
-  const console_ = new Console(RFB, find("screen"), url, explain);
+  const console_ = new Console(RFB, find("screen"), url, explain, isOnce);
   const rename = (name) => {
     find("name").textContent = name;
     find("name").title = name;
@@ -32,10 +34,14 @@ export function showConsole(RFB, { machine, url, explain, resize, probe }) {
     find("notice").hidden = !isOver && state !== State.WAITING;
     find("sentence").textContent = sentence;
     find("next").textContent = isOver ? "" : "The page connects again by itself.";
-    find("again").hidden = !isOver;
-    for (const id of ["ctrl-alt-del", "type", "close"]) find(id).disabled = state !== State.OPEN;
-    if (isOver) find("again").focus();
+    find("again").hidden = !isOver || !console_.canOpen;
+    for (const id of ["ctrl-alt-del", "type"]) find(id).disabled = state !== State.OPEN;
+    find("close").disabled = isOver;
+    find("hint").hidden = state !== State.OPEN;
+    if (isOver) (console_.canOpen ? find("again") : find("back")).focus();
   });
+  console_.addEventListener("leave", () => find("ctrl-alt-del").focus());
+  watchUse(find("stage"), used);
   startToolbar(document, console_, resize);
   watchQuality(probe, () => console_.bytes, ({ word, milliseconds, rate }) => {
     const trip = milliseconds === null ? "no answer" : `${Math.max(1, Math.round(milliseconds))} ms`;

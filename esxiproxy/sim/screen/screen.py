@@ -101,7 +101,7 @@ class Screen:
         if keysym in (KEY_RETURN, KEY_KEYPAD_ENTER):
             self._new_line()
         elif keysym == KEY_BACKSPACE:
-            self._rub_out()
+            self._erase_character()
         elif font.FIRST <= keysym <= 126:
             if len(self.lines[-1]) >= self.columns:
                 self._new_line()
@@ -155,7 +155,7 @@ class Screen:
             self._draw_text()
             self._changed(self._text_panel)
 
-    def _rub_out(self) -> None:
+    def _erase_character(self) -> None:
         if self.lines[-1]:
             self.lines[-1] = self.lines[-1][:-1]
             self._draw_cell(len(self.lines) - 1, len(self.lines[-1]))

@@ -61,12 +61,7 @@ class SoapEndpoint:
         try:
             call = soap.read_call(body, action)
             method, version = call.method, min(call.version, self._options.newest)
-            self.counts[method] += 1
-            if call.version > self._options.newest:
-                raise soap_faults.invalid_request(f'Unsupported version URI "{action.strip(chr(34))}"')
-            await self._misbehave(call)
-            result = self._call(call, token, made)
-            value: Value = await result if isinstance(result, Deferred) else result
+            value = await self.perform(call, token, made)
         except BadSoap as error:
             refused = soap_faults.invalid_request(str(error))
             return SoapAnswer(500, soap.fault_response(refused.fault, refused.message, version))
@@ -74,11 +69,27 @@ class SoapEndpoint:
             return SoapAnswer(500, soap.fault_response(fault.fault, fault.message, version))
         return SoapAnswer(200, soap.response(method, value, version), made.session)
 
+    async def perform(self, call: ReceivedCall, token: str | None, made: NewSession) -> Value:
+        """Return the result of a call. Raises BadSoap, VimFault and TransportFault.
+
+        `made` gets the session that the call has opened.
+        """
+        self.counts[call.method] += 1
+        if call.version > self._options.newest:
+            version = ".".join(map(str, call.version))
+            raise soap_faults.invalid_request(f'Unsupported version URI "urn:vim25/{version}"')
+        await self._misbehave(call)
+        result = self._call(call, token, made)
+        value: Value = await result if isinstance(result, Deferred) else result
+        return value
+
     def _call(self, call: ReceivedCall, token: str | None, made: NewSession) -> Result:
         if call.method == "RetrieveServiceContent":
             return self._services.content()
         if call.method == "Login":
             return self._services.log_in(call, made)
+        if call.method == "CloneSession":
+            return self._services.clone(call, made)
         session = self._sessions.find(token)
         if session is None:
             raise soap_faults.not_authenticated(call.target)

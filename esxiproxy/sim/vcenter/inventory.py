@@ -51,7 +51,7 @@ class SimulatedInventory:
         for entity in (datacenter, datacenter.machines, datacenter.hosts):
             self.objects[entity.ref] = entity
         self.root.entities[ref] = datacenter
-        self._restructured(self.root.ref)
+        self._structure_changed(self.root.ref)
         return datacenter
 
     def add_host(self, datacenter: DatacenterObject, name: str, esxi: SimulatedHost) -> HostObject:
@@ -62,7 +62,7 @@ class SimulatedInventory:
         datacenter.hosts.entities[compute.ref] = compute
         self.objects[compute.ref] = compute
         self.objects[host.ref] = self.hosts[host.ref] = host
-        self._restructured(datacenter.hosts.ref)
+        self._structure_changed(datacenter.hosts.ref)
         return host
 
     def folder(self, datacenter: DatacenterObject, path: str) -> FolderObject:
@@ -73,7 +73,7 @@ class SimulatedInventory:
             if not isinstance(below, FolderObject):
                 below = FolderObject(self._ref("Folder", "group-v"), name, folder)
                 folder.entities[below.ref] = self.objects[below.ref] = below
-                self._restructured(folder.ref)
+                self._structure_changed(folder.ref)
             folder = below
         return folder
 
@@ -96,7 +96,7 @@ class SimulatedInventory:
         self.objects[ref] = self.machines[ref] = machine
         folder.entities[ref] = machine
         host.machines[ref] = machine
-        self._restructured(folder.ref)
+        self._structure_changed(folder.ref)
         return machine
 
     def remove_machine(self, machine: MachineObject) -> None:
@@ -106,7 +106,7 @@ class SimulatedInventory:
         assert isinstance(parent, FolderObject)
         del parent.entities[machine.ref]
         del self.machines[machine.ref], self.objects[machine.ref]
-        self._restructured(parent.ref)
+        self._structure_changed(parent.ref)
         self.changed(machine.ref)
 
     def move_machine(self, machine: MachineObject, host: HostObject, code: int, reason: str) -> None:
@@ -125,11 +125,11 @@ class SimulatedInventory:
         del parent.entities[machine.ref]
         folder.entities[machine.ref] = machine
         machine.parent = folder
-        self._restructured(folder.ref)
+        self._structure_changed(folder.ref)
         self.changed(machine.ref)
 
     def changed(self, ref: Ref) -> None:
-        """Tell the listeners that an object has changed."""
+        """Notify the listeners of the change of an object."""
         for listener in tuple(self.listeners):
             listener(ref)
 
@@ -169,6 +169,6 @@ class SimulatedInventory:
     def _ref(self, type_name: str, prefix: str) -> Ref:
         return Ref(type_name, f"{prefix}{next(self._numbers)}")
 
-    def _restructured(self, ref: Ref) -> None:
+    def _structure_changed(self, ref: Ref) -> None:
         self.generation += 1
         self.changed(ref)

@@ -67,6 +67,7 @@ class SessionCalls:
             ("ServiceInstance", "CurrentTime"): lambda call, session: sessions.now(),
             ("SessionManager", "Logout"): self._log_out,
             ("SessionManager", "SessionIsActive"): self._is_active,
+            ("SessionManager", "AcquireCloneTicket"): lambda call, session: sessions.clone_ticket(session),
             ("ViewManager", "CreateContainerView"): self._create_view,
             ("ContainerView", "DestroyView"): self._destroy,
             ("PropertyCollector", "CreatePropertyCollector"): self._create_collector,
@@ -91,6 +92,11 @@ class SessionCalls:
         """Open a session. Raises VimFault."""
         user, password = call.arguments.text("userName"), call.arguments.text("password")
         made.session = self._sessions.log_in(user or "", password or "")
+        return made.session.describe(self._sessions.now())
+
+    def clone(self, call: ReceivedCall, made: NewSession) -> Structure:
+        """Open another session of the user who has acquired a ticket for it. Raises VimFault."""
+        made.session = self._sessions.clone(call.arguments.text("cloneTicket") or "")
         return made.session.describe(self._sessions.now())
 
     def content(self) -> Structure:

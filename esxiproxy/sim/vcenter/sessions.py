@@ -11,6 +11,7 @@ from typing import Final
 
 from twisted.internet.interfaces import IReactorTime
 
+from esxiproxy.sim.tickets import TicketStore
 from esxiproxy.sim.vcenter import soap_faults
 from esxiproxy.sim.vcenter.collector import CollectorObject
 from esxiproxy.sim.vcenter.objects import ManagedObject
@@ -18,7 +19,9 @@ from esxiproxy.sim.vcenter.options import VCenterOptions
 from esxiproxy.sim.vcenter.soap import Ref, Since, Structure, structure
 
 COOKIE: Final = "vmware_soap_session"
-REST_FIELD: Final = "vmware-api-session-id"
+CLONE_LIFETIME: Final = 300.0
+"""Seconds for which a ticket makes another session of the same user."""
+_CLONE_PREFIX: Final = "cst-VCT-"
 
 
 @dataclass(slots=True, eq=False)
@@ -77,6 +80,7 @@ class SessionStore:
         self._clock = clock
         self._opened = opened
         self._sessions: dict[str, VCenterSession] = {}
+        self._clones: TicketStore[str] = TicketStore(clock.seconds, CLONE_LIFETIME)
         self._failures: deque[float] = deque()
         self._locked_until: float | None = None
 
@@ -105,6 +109,20 @@ class SessionStore:
             raise soap_faults.invalid_login()
         self._failures.clear()
         self.logins += 1
+        return self._open(user)
+
+    def clone_ticket(self, session: VCenterSession) -> str:
+        """Return a ticket that makes another session of the same user, once."""
+        return _CLONE_PREFIX + self._clones.issue(session.user)
+
+    def clone(self, ticket: str) -> VCenterSession:
+        """Return the new session of a ticket. Raises VimFault for one that is unknown, used or expired."""
+        user = self._clones.redeem(ticket.removeprefix(_CLONE_PREFIX))
+        if user is None or not ticket.startswith(_CLONE_PREFIX):
+            raise soap_faults.invalid_login()
+        return self._open(user)
+
+    def _open(self, user: str) -> VCenterSession:
         session = VCenterSession(
             secrets.token_hex(16), user, secrets.token_hex(20), self.now(), self._clock.seconds()
         )

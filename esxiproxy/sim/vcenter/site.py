@@ -1,4 +1,4 @@
-"""The HTTPS site of a simulated vCenter: /sdk, /api and /screen."""
+"""The HTTPS site of a simulated vCenter: /sdk, /api, /screen and /ui."""
 
 from __future__ import annotations
 
@@ -19,9 +19,11 @@ from esxiproxy.sim.vcenter import demands, soap
 from esxiproxy.sim.vcenter.endpoint import SoapAnswer, SoapEndpoint, TransportFault
 from esxiproxy.sim.vcenter.inventory import SimulatedInventory
 from esxiproxy.sim.vcenter.objects import SimulatedPower
-from esxiproxy.sim.vcenter.rest import RestEndpoint, basic_credentials
+from esxiproxy.sim.vcenter.rest import RestAnswer, RestEndpoint, basic_credentials
 from esxiproxy.sim.vcenter.sessions import COOKIE, SessionStore
 from esxiproxy.sim.vcenter.soap_faults import VimFault
+from esxiproxy.sim.vcenter.vi_json import ViJsonEndpoint
+from esxiproxy.sim.vcenter.webconsole.pages import WebConsole
 
 JSON: Final = "application/json"
 GARBAGE: Final = b"<html><body>This is no SOAP.</body></html>"
@@ -69,14 +71,37 @@ class SoapResource(Resource):
         request.finish()
 
     def _failed(self, failure: Failure, request: Request) -> None:
-        if failure.check(CancelledError):
-            return
-        if failure.check(TransportFault):
-            misbehave(request, failure.value.kind)
-            return
-        self.log.failure("a call of the simulated vCenter failed", failure)
-        request.setResponseCode(500)
+        fail(failure, request, self.log)
+
+
+class ViJsonResource(Resource):
+    """All paths below /sdk/vim25."""
+
+    isLeaf = True
+    log = Logger()
+
+    def __init__(self, endpoint: ViJsonEndpoint) -> None:
+        super().__init__()
+        self._endpoint = endpoint
+
+    def render_POST(self, request: Request) -> int:
+        token = request.getHeader("vmware-api-session-id")
+        answer = Deferred.fromCoroutine(
+            self._endpoint.answer(request.path.decode("latin-1"), token, _body(request))
+        )
+        request.notifyFinish().addErrback(lambda _: answer.cancel())
+        answer.addCallbacks(self._respond, self._failed, callbackArgs=(request,), errbackArgs=(request,))
+        return NOT_DONE_YET
+
+    def _respond(self, answer: RestAnswer, request: Request) -> None:
+        request.setResponseCode(answer.status)
+        if answer.value is not None:
+            request.setHeader("Content-Type", JSON)
+            request.write(json.dumps(answer.value).encode())
         request.finish()
+
+    def _failed(self, failure: Failure, request: Request) -> None:
+        fail(failure, request, self.log)
 
 
 class RestResource(Resource):
@@ -168,13 +193,17 @@ def make_site(
     inventory: SimulatedInventory,
     sessions: SessionStore,
     versions: tuple[str, ...],
+    console: WebConsole,
 ) -> Site:
     """Return the site with everything below it."""
     root = Resource()
     root.putChild(b"", TextResource("text/html", lambda: "<!doctype html><title>simulated vCenter</title>\n"))
-    root.putChild(b"sdk", SoapResource(endpoint, versions))
+    sdk = SoapResource(endpoint, versions)
+    sdk.putChild(b"vim25", ViJsonResource(ViJsonEndpoint(endpoint)))
+    root.putChild(b"sdk", sdk)
     root.putChild(b"api", RestResource(rest, endpoint))
     root.putChild(b"screen", ScreenResource(inventory, sessions))
+    root.putChild(b"ui", console.resource())
     return QuietSite(root)
 
 
@@ -185,6 +214,18 @@ def session_cookie(request: Request) -> str | None:
     except CookieError:
         return None
     return cookies[COOKIE].value if COOKIE in cookies else None
+
+
+def fail(failure: Failure, request: Request, log: Logger) -> None:
+    """Answer a request whose call has no result, unless its client has left."""
+    if failure.check(CancelledError):
+        return
+    if failure.check(TransportFault):
+        misbehave(request, failure.value.kind)
+        return
+    log.failure("a call of the simulated vCenter failed", failure)
+    request.setResponseCode(500)
+    request.finish()
 
 
 def misbehave(request: Request, kind: str) -> None:

@@ -112,7 +112,7 @@ class AcceptGate:
     # Called by the ports
 
     def may_accept(self) -> bool:
-        """Whether to accept a connection; if not, the gate resumes the ports when that changes."""
+        """Return whether to accept a connection; if not, resume the ports when that changes."""
         if not self._opened or not self._is_balanced():
             self._shut_ports()
             self._wake()

@@ -17,7 +17,7 @@ def certificate(tmp_path_factory):
 
 @pytest.fixture(params=["compiled", "python"])
 def way(request, monkeypatch):
-    """How fast paths are served."""
+    """Choose how fast paths are served."""
     if request.param == "python":
         monkeypatch.setattr(fast_path, "_IN_USE", None)
     elif fast_path._compiled is None:

@@ -1,4 +1,4 @@
-"""What a fast path joins: streams as the compiled part sees them, between two pairs of sockets."""
+"""Streams as the compiled part sees them, between two pairs of sockets, for tests of fast paths."""
 
 from __future__ import annotations
 

@@ -150,7 +150,7 @@ def test_a_host_that_is_gone_again_at_once_is_connected_and_lost(plain):
 
 
 def test_a_connection_that_the_loop_does_not_take_is_a_dial_that_failed(ours_plain, monkeypatch):
-    """An unreported failure would be counted as a connection of its host for ever."""
+    """An unreported failure would always be counted as a connection of its host."""
 
     def no_room(*_args):
         raise OSError(errno.ENOSPC, "No space left on device")

@@ -88,6 +88,7 @@ def test_a_stream_paused_by_another_in_the_same_batch_reads_nothing(way, ours):
     right.on_octets = lambda *_: left.transport.pauseProducing()
     a.transport.write(b"x")
     b.transport.write(b"y")
+    ours.until(lambda: left.got or right.got)
     ours.settle()
     assert len(left.got) + len(right.got) == 1
 

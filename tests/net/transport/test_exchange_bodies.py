@@ -19,7 +19,7 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 @pytest.fixture
 def fast(monkeypatch):
-    """The streams that had a fast path."""
+    """Return the streams that had a fast path."""
     found, original = [], Stream.set_fast_path
 
     def watch(stream, function):
@@ -127,6 +127,7 @@ def test_bytes_behind_a_response_are_never_passed_on(exchange, way, kinds, is_ch
     scene.settle()
     scene.host.transport.write(octets[-1:] + OK)
     scene.until(lambda: scene.recorder.records)
+    scene.until(lambda: read(bytes(scene.client.got)).whole)
     scene.settle()
     answer = read(bytes(scene.client.got))
     assert answer.whole and answer.body == body and not answer.rest

@@ -185,8 +185,10 @@ def test_a_probe_that_sends_nothing_leaves_no_record(secure, own, end):
 
 
 def test_a_handshake_that_is_late_has_one_record(secure, own):
-    listening = Listening(secure, files(own), tls_handshake_timeout=0.05)
-    listening.do(says(hello()[:40]))
+    listening = Listening(secure, files(own), tls_handshake_timeout=0.5)
+    with socket.create_connection(listening.place, timeout=5) as sock:
+        sock.sendall(hello()[:40])  # which is there before the time begins
+        secure.until(lambda: listening.seen.records)
     secure.settle()
     (record,) = listening.seen.records
     assert (record.error, record.timeout) == ("MalformedRequest", "tls_handshake_timeout")

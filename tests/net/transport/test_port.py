@@ -34,7 +34,7 @@ class Listening:
 
 @pytest.fixture
 def reasons(monkeypatch):
-    """The reasons of the logged errors."""
+    """Return the reasons of the logged errors."""
     reasons = []
     monkeypatch.setattr(ports, "_last_logged", [])
     monkeypatch.setattr(ports._log, "error", lambda text, why: reasons.append(why))
@@ -100,7 +100,7 @@ def test_a_port_that_is_closed_while_it_is_paused_stays_closed(ours, reasons):
 
 @pytest.fixture
 def paused(ours_plain, reasons):
-    """A port with a fake clock that pauses at its first client, which waits, and its server."""
+    """Return a port with a fake clock that pauses at its first client, which waits, and its server."""
     server = Peer()
     port = listening(ours_plain, [server], errno.EMFILE)
     port.reactor = Clock()
@@ -110,7 +110,7 @@ def paused(ours_plain, reasons):
 
 
 def test_a_port_that_is_told_to_stop_while_it_is_paused_stays_stopped(ours_plain, paused):
-    """A drain stops a port for good, and the gate of a worker until it opens again."""
+    """A drain stops a port permanently, and the gate of a worker stops it until it opens again."""
     port, server = paused
     port.stopReading()
     assert not port.reactor.getDelayedCalls()

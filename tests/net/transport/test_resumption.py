@@ -100,7 +100,7 @@ class Door:
         peer.transport.write(b"hello")
 
     def refuses(self, caller, why):
-        """Whether the next client is the last one, and comes to nothing for this reason."""
+        """Return whether the next client is the last one, and fails for this reason."""
         last = self.peers[-1]
         outcome = caller.call(self.net, self.port)
         self.net.until(lambda: last.lost)

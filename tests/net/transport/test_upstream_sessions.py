@@ -83,7 +83,7 @@ class Hosts:
         return errors[0] if errors else None
 
     def store(self, upstream):
-        """The trust store of the upstream, whose clock can be set."""
+        """Return the trust store of the upstream, whose clock can be set."""
         return self.connector._tls_of(upstream)._context.get_cert_store()
 
 

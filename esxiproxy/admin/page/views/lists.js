@@ -8,8 +8,8 @@ import { Kill, linkScope } from "../actions/kill.js";
 import { Drain, Undrain, titleOf } from "../actions/drain.js";
 import { Revoke } from "../actions/links.js";
 
-/** Days before the end of a certificate from which on it needs attention. */
-export const SOON = 21;
+/** Days before the end of a certificate from which on it needs attention, as in `esxiproxy status`. */
+export const SOON = 30;
 
 const name = (column) => (row) => html`<${Name} text=${row[column]} />`;
 const none = html`<span class="none">–</span>`;
@@ -88,6 +88,7 @@ function upstreamColumns({ operator, open }) {
     { name: "secure", title: "TLS", className: "wide", cell: (row) => (row.secure ? html`<${Name} text=${row.verify} />` : "off") },
     { name: "health", title: "Health", cell: (row) => html`<${Health} ...${row} />` },
     { name: "sessions", title: "Consoles", numeric: true, cell: (row) => count(row.sessions) },
+    { name: "connections", title: "Connections", numeric: true, cell: (row) => (row.connections === null ? none : count(row.connections)) },
     { name: "limit", title: "Host limit", numeric: true, cell: (row) => (row.limit === null ? "off" : count(row.limit)) },
     { name: "failures", title: "Failures", numeric: true, cell: (row) => count(row.failures) },
     { name: "last", title: "Last failure", className: "text wide",

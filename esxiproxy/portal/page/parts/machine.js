@@ -50,7 +50,7 @@ export function MachineRow({ machine, open, say }) {
       ${may("power") && machine.power !== "on" && html`<button type="button" aria-label=${`Power on ${name}`}
         aria-disabled=${busy ? "true" : "false"} onClick=${() => perform("power", {}, `${name} is being powered on.`)}>
         ${busy === "power" ? "Starting …" : "Power on"}</button>`}
-      ${may("open") && machine.power === "on" && html`<button type="button" aria-label=${`Consoles of ${name}`}
+      ${(may("open") || may("disconnect")) && machine.power === "on" && html`<button type="button" aria-label=${`Consoles of ${name}`}
         onClick=${() => open(Connections, { machine })}>Consoles</button>`}
     </div>
   </li>`;
