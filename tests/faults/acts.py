@@ -1,4 +1,4 @@
-"""What a client, or an upstream, does wrong: the verbs that the fault table is written in.
+"""Acts of clients and scripts of upstreams: the verbs of the fault table.
 
 An act is a function of the client, and a script is a function of the connection that the upstream accepted.
 A row of the table names one of each. Six functions build an act or a script out of octets and further steps:
