@@ -72,7 +72,7 @@ class InsideWeb(Program):
         return bool(self.port and self.pages)
 
     def page(self) -> str:
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.pages}/", timeout=10) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.pages}/", timeout=20) as answer:
             return str(answer.read().decode())
 
 

@@ -74,7 +74,7 @@ def test_a_child_writes_its_lines_at_once(monkeypatch: pytest.MonkeyPatch) -> No
     ) as child:
         assert child.stdout is not None
         assert child.stdout.readline() == "ready\n"
-        child.communicate("\n", timeout=30)
+        child.communicate("\n", timeout=60)
     assert environment(ESXIPROXY_X="1") == os.environ | {"PYTHONUNBUFFERED": "1", "ESXIPROXY_X": "1"}
 
 

@@ -197,7 +197,7 @@ def test_a_file_of_debians_htpasswd(tmp_path, option):
         create = ["-c"] if name == "alice" else []
         command = [program, *create, "-i", option, str(file), name]
         subprocess.run(
-            command, input=password.encode(), check=True, capture_output=True, timeout=30, env=environment()
+            command, input=password.encode(), check=True, capture_output=True, timeout=60, env=environment()
         )
     if HTPASSWD[option]:
         users = read_passwords(file).users

@@ -31,9 +31,9 @@ def test_bash_completes_commands_options_and_values(words, expected):
         f"source {FOLDER / FILES['bash']}; COMP_WORDS=({words}); COMP_CWORD={len(words.split()) - 1}; "
         f"_shtab_esxiproxy esxiproxy '{last}' '{before}'; echo ${{COMPREPLY[@]}}"
     )
-    found = subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=30, check=True)
+    found = subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=60, check=True)
     assert expected in found.stdout.split()
 
 
 def test_zsh_parses_the_script():
-    subprocess.run([need("zsh", "zsh"), "-n", FOLDER / FILES["zsh"]], timeout=30, check=True)
+    subprocess.run([need("zsh", "zsh"), "-n", FOLDER / FILES["zsh"]], timeout=60, check=True)

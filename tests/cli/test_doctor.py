@@ -100,7 +100,7 @@ def test_the_url_from_standard_input_of_a_process() -> None:
         capture_output=True,
         text=True,
         cwd=ROOT,
-        timeout=30,
+        timeout=60,
     )
     assert run.returncode == 11
     assert json.loads(run.stdout)["failed"] == "tcp"

@@ -176,7 +176,7 @@ def test_ctrl_c_prints_what_is_known(file: Path) -> None:
         while "1 of 4 hosts" not in shown:
             shown += os.read(controlling, 4096).decode()
         process.send_signal(signal.SIGINT)
-        out, _ = process.communicate(timeout=20)
+        out, _ = process.communicate(timeout=60)
         shown += read_all(controlling)
     assert process.returncode == 130
     (row,) = [row for row in json.loads(out) if row["check"] == "host"]
@@ -191,13 +191,13 @@ def test_a_terminal_gets_a_progress_bar_and_a_pipe_none(file: Path) -> None:
         fleet(file, *[f"127.0.0.1:{server.port}"] * 5)
         controlling, terminal = pty.openpty()
         process = start(file, stderr=terminal)
-        out, _ = process.communicate(timeout=20)
+        out, _ = process.communicate(timeout=60)
         os.close(terminal)
         shown = read_all(controlling)
         assert "] 5 of 5 hosts" in shown and shown.endswith("\r\x1b[K")
         assert "\r" not in out and out.count("\n") >= 7
         piped = start(file)
-        _, err = piped.communicate(timeout=20)
+        _, err = piped.communicate(timeout=60)
     assert "\r" not in err
 
 

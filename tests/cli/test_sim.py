@@ -71,10 +71,10 @@ def test_a_host_runs_until_it_is_stopped() -> None:
             assert process.stdout is not None
             ready = json.loads(process.stdout.readline())
             url = ready["ws"].replace("ws://", "http://") + "/sim/ticket"
-            with urllib.request.urlopen(url, timeout=10) as answer:
+            with urllib.request.urlopen(url, timeout=20) as answer:
                 assert answer.status == 200 and answer.read()
             assert ready["wss"] is None
             process.terminate()
-            assert process.wait(15) == 0
+            assert process.wait(30) == 0
         finally:
             process.kill()

@@ -133,4 +133,4 @@ def test_the_running_proxy_reloads(tmp_path):
                 until(lambda: "is in force" in proxy.log(), "the log says so")
             finally:
                 running.send_signal(signal.SIGTERM)
-            assert running.wait(15) == 0, printed.read_text()
+            assert running.wait(30) == 0, printed.read_text()

@@ -276,7 +276,7 @@ BAD = {
             "ws://h/": f"'ws://h/' has a path: {END}",
             "ws://h/ticket": f"'ws://h/ticket' has a path: {END}",
             "ws://h?a=b": f"'ws://h?a=b' has a query: {END}",
-            "ws://h#a": f"'ws://h#a' has a fragment: {END}",
+            "ws://h#a": f"'ws://h#***' has a fragment: {END}",
             "ws://u:p@h": "has a user or a password: an upstream takes none",
             "ws://": "has no host",
             "ws://:80": "has no host",

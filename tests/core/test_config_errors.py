@@ -120,3 +120,10 @@ def test_load_raises_nothing_but_config_error(tmp_path_factory, text):
         assert error.problems and all("\n" not in str(problem) for problem in error.problems)
     else:
         assert config.listeners
+
+
+def test_a_problem_repeats_no_secret_of_its_value(folder):
+    """Its text stands in the log, and in the answer to a reload."""
+    for value in ("wss://h/ticket/cst-VCT-52fe", "wss://h/ui?token=SECRET-t0ken&x=1", "wss://h#SECRET"):
+        (problem,) = problems(f"{L}[upstream v]\nurl = {value}\n")
+        assert "***" in problem and not any(secret in problem for secret in ("VCT-52fe", "SECRET"))

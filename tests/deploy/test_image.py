@@ -136,7 +136,7 @@ def test_the_image_runs_read_only_with_an_unknown_user(
 
 _PROBE = """
 import http.client, sys
-connection = http.client.HTTPConnection(sys.argv[1], timeout=10)
+connection = http.client.HTTPConnection(sys.argv[1], timeout=20)
 connection.request("GET", "/readyz", headers={"Host": "10.1.2.3:8080"})
 print(connection.getresponse().status)
 """

@@ -141,5 +141,5 @@ def test_the_service_starts_with_the_socket_that_systemd_has_bound(tmp_path):
             assert answer.startswith(b"HTTP/1.1 426 ")
         finally:
             started.terminate()
-            output, _ = started.communicate(timeout=30)
+            output, _ = started.communicate(timeout=60)
     assert started.returncode == 0, output

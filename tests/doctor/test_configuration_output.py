@@ -138,7 +138,7 @@ def test_no_progress_without_a_terminal() -> None:
 
 def test_items_are_checked_at_the_same_time_and_not_more_of_them() -> None:
     """Four threads are in the check at once, and never a fifth."""
-    together = threading.Barrier(4, timeout=10)
+    together = threading.Barrier(4, timeout=20)
     checks = AtOnce()
 
     def check(item: int) -> int:

@@ -252,5 +252,5 @@ def test_twistd_reports_in_one_line_that_the_file_cannot_be_opened():
         proxy.start()
     complaint = f"esxiproxy: access_log: cannot open {proxy.folder}/folder/access.log: No such file"
     until(lambda: complaint in proxy.log(), "the complaint")
-    assert proxy._process.wait(10) == 1 and "Traceback" not in proxy.log()
+    assert proxy._process.wait(30) == 1 and "Traceback" not in proxy.log()
     proxy.stop()

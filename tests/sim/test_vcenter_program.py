@@ -230,7 +230,7 @@ def request(
 ) -> tuple[int, bytes]:
     """Send one request to the vCenter's port; return the status and the body of the answer."""
     connection = http.client.HTTPSConnection(
-        "127.0.0.1", vcenter.port, context=trusting_context(), timeout=10
+        "127.0.0.1", vcenter.port, context=trusting_context(), timeout=20
     )
     with contextlib.closing(connection):
         connection.request(method, path, None if body is None else json.dumps(body), fields)
@@ -325,7 +325,7 @@ def soap(vcenter: VCenterProgram, method: str) -> tuple[int, bytes]:
         "</Body></Envelope>"
     )
     connection = http.client.HTTPSConnection(
-        "127.0.0.1", vcenter.port, context=trusting_context(), timeout=10
+        "127.0.0.1", vcenter.port, context=trusting_context(), timeout=20
     )
     with contextlib.closing(connection):
         connection.request("POST", "/sdk", body, {"SOAPAction": "urn:vim25/8.0.3.0"})

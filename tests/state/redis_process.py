@@ -41,8 +41,6 @@ class BlockingServer:
 class Reactor(TurnedReactor):
     """The reactor of one test, on which several states may run."""
 
-    deadline = 20.0
-
     def __init__(self):
         super().__init__()
         self.reactor = self.core

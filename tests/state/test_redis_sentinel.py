@@ -125,7 +125,11 @@ def is_logged(lines, text):
 
 
 def test_a_failover_moves_the_state_and_keeps_the_limits(tmp_path, here):
-    with started(ReplicatedRedis, tmp_path) as redis, scripted(here, b"") as hanging, process_log() as lines:
+    with (
+        started(ReplicatedRedis, tmp_path, 30.0) as redis,
+        scripted(here, b"") as hanging,
+        process_log() as lines,
+    ):
         ports = free_port(), hanging.port, redis.sentinel.port
         files = service(*ports, password_file=redis.sentinel_password_file)
         place = RedisAddress("", 0, password_file=redis.password_file, service=files)
@@ -137,7 +141,7 @@ def test_a_failover_moves_the_state_and_keeps_the_limits(tmp_path, here):
 
         wait_for_copy(redis.servers[0])
         asked = time.monotonic()
-        assert redis.sentinel.call("SENTINEL", "FAILOVER", SERVICE) == b"OK"
+        here.until(lambda: redis.sentinel.call("SENTINEL", "FAILOVER", SERVICE) == b"OK")
         here.until(lambda: redis.sentinel.primary() != redis.servers[0].port)
         here.until(lambda: is_logged(lines, "restarted or replaced by another one"))
         assert here.admitted(one, "d", [FOUR]) is None

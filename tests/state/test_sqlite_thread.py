@@ -177,7 +177,7 @@ class Loop(Clock):
         deferred.addBoth(outcome.append)
         threads = set()
         while not outcome:
-            thread, call, args = self.brought.get(timeout=10)
+            thread, call, args = self.brought.get(timeout=20)
             threads.add(thread)
             call(*args)
         return outcome[0], threads

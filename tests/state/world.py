@@ -195,7 +195,7 @@ class RedisWorld(World):
 
 
 class SentinelWorld(RedisWorld):
-    """A Redis world with a real connection to the primary that a real Sentinel names."""
+    """A Redis world with a real connection to the primary that a real Sentinel names, without timeouts."""
 
     def __init__(self, client, reactor, sentinel):
         super().__init__(client)
@@ -203,7 +203,7 @@ class SentinelWorld(RedisWorld):
         self._address = RedisAddress("", 0, service=SentinelService(SERVICE, (("127.0.0.1", sentinel),)))
 
     def make(self, process):
-        connection = RedisConnection(self._address, self._reactor.reactor, self._reactor.reactor)
+        connection = RedisConnection(self._address, self._reactor.reactor, Clock())
         server = BlockingServer(connection, self._reactor, self.client, self.time_of_day)
         clock = script(ImmediateServer.CLOCK)
         state = RedisState(server, process, script=clock, time_of_day=self.time_of_day)

@@ -53,7 +53,7 @@ class Chromium(Program):
         """Open a new page, and begin to load this URL."""
         port = int(self._port)
         request = urllib.request.Request(f"http://127.0.0.1:{port}/json/new?about:blank", method="PUT")
-        with urllib.request.urlopen(request, timeout=20) as answer:
+        with urllib.request.urlopen(request, timeout=60) as answer:
             target = json.load(answer)["webSocketDebuggerUrl"].partition(f":{port}")[2]
         page = Page(port, target)
         page.call("Page.navigate", url=url)
@@ -68,7 +68,7 @@ class Page:
     """One page of the browser.  `events` has what the browser has sent before the last answer."""
 
     def __init__(self, port: int, target: str) -> None:
-        self._client = Client(port, timeout=20)
+        self._client = Client(port, timeout=60)
         self._client.open(target, host="localhost")
         self._number = 0
         self.events: list[dict[str, Any]] = []

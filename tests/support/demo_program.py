@@ -42,7 +42,7 @@ class Demo(Program):
     def start(self, seconds: float = 20.0) -> Demo:
         certificates = [f"var/demo/{name}.crt" for name in ("listener", "host", "vcenter")]
         subprocess.run(
-            [BIN / "esxiproxy", "certificate", *certificates], cwd=self.folder, check=True, timeout=30
+            [BIN / "esxiproxy", "certificate", *certificates], cwd=self.folder, check=True, timeout=60
         )
         password = self.folder / "var/demo/vcenter.password"
         password.touch(0o600)
@@ -67,7 +67,7 @@ class Visitor:
         self._port = port
 
     def _request(self, method: str, path: str, body: str | None, kind: str) -> tuple[int, str]:
-        connection = http.client.HTTPConnection("localhost", self._port, timeout=10)
+        connection = http.client.HTTPConnection("localhost", self._port, timeout=20)
         with contextlib.closing(connection):
             origin = f"http://localhost:{self._port}"
             fields = {"Cookie": self.cookie, "Origin": origin, "Content-Type": kind}

@@ -47,5 +47,5 @@ def _is_installed(package: str) -> bool:
     if shutil.which("dpkg-query") is None:
         return False
     command = ["dpkg-query", "-W", "-f", "${Status}", package]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     return "ok installed" in done.stdout

@@ -23,7 +23,7 @@ from tests.support.websocket import (
     take_frame,
 )
 
-TIMEOUT = 10.0
+TIMEOUT = 20.0
 
 
 class End(enum.Enum):

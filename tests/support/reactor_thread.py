@@ -12,7 +12,7 @@ from twisted.internet.epollreactor import EPollReactor
 
 from tests.support.real_reactor import close, turn
 
-DEADLINE = 10.0
+DEADLINE = 20.0
 T = TypeVar("T")
 
 

@@ -37,7 +37,7 @@ class TurnedReactor:
     ``turns`` counts the turns.  A turn of a wait takes ``TURN`` seconds at most, if the machine is not busy.
     """
 
-    deadline = 10.0
+    deadline = 20.0
 
     def __init__(self) -> None:
         self.core: Any = EPollReactor()

@@ -15,10 +15,11 @@ SENTINEL_PASSWORD = "s3ntinel"
 class Sentinel:
     """One Sentinel, whose own vote is enough for a failover, of the primary at a port.
 
-    With ``tls``, a certificate and its authority, it connects with TLS and listens at ``tls_port``, too.
+    With ``tls``, a certificate and its authority, it connects with TLS and listens at ``tls_port``, too.  A
+    failover that takes longer than ``failover_timeout`` is given up, and begun again after twice that time.
     """
 
-    def __init__(self, folder, primary, password="", own_password="", tls=None):
+    def __init__(self, folder, primary, password="", own_password="", tls=None, failover_timeout=1.0):
         self._program = need("redis-server", "redis-server")
         self.port, self.tls_port = free_ports(2)
         self._own_password = own_password
@@ -29,7 +30,7 @@ class Sentinel:
             f"logfile {folder / 'sentinel.log'}",
             f"sentinel monitor {SERVICE} 127.0.0.1 {primary} 1",
             f"sentinel down-after-milliseconds {SERVICE} 500",
-            f"sentinel failover-timeout {SERVICE} 1000",
+            f"sentinel failover-timeout {SERVICE} {failover_timeout * 1000:.0f}",
             *([f"sentinel auth-pass {SERVICE} {password}"] if password else []),
             *(_tls_lines(self.tls_port, *tls) if tls else []),
             *([f"requirepass {own_password}"] if own_password else []),
@@ -44,6 +45,9 @@ class Sentinel:
         )
         until(lambda: answers(self.port), "a Sentinel that answers", 20.0)
         self.call("SENTINEL", "DEBUG", "INFO-PERIOD", "200")  # without it a replica is found after 10 s
+        self.call(
+            "SENTINEL", "DEBUG", "TILT-TRIGGER", "60000"
+        )  # it rests for 30 s after it was not run for 2 s
 
     def call(self, *words):
         """Return the reply to a command."""
@@ -84,7 +88,7 @@ def _tls_lines(port, own, authority):
 class ReplicatedRedis:
     """Two servers with a password, the second a replica of the first, and their Sentinel."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, failover_timeout=1.0):
         self.servers = []
         for number in range(2):
             (folder / f"redis{number}").mkdir()
@@ -92,7 +96,9 @@ class ReplicatedRedis:
             if self.servers:
                 options += ["--replicaof", "127.0.0.1", str(self.servers[0].port)]
             self.servers.append(RedisServer(folder / f"redis{number}", *options))
-        self.sentinel = Sentinel(folder, self.servers[0].port, PASSWORD, SENTINEL_PASSWORD)
+        self.sentinel = Sentinel(
+            folder, self.servers[0].port, PASSWORD, SENTINEL_PASSWORD, failover_timeout=failover_timeout
+        )
         self.wait_for_replica()
         self.password_file = folder / "redis-password"
         self.password_file.write_text(f"{PASSWORD}\n")

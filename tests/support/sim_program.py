@@ -28,7 +28,7 @@ class Host:
         return int(self.ready["wss"].rpartition(":")[2])
 
     def get(self, path: str) -> str:
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=10) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=20) as answer:
             return str(answer.read().decode())
 
     def target(self, query: str = "") -> str:
@@ -59,7 +59,7 @@ def stop(host: Host) -> int:
     host.process.terminate()
     assert host.process.stdout is not None
     try:
-        return host.process.wait(15)
+        return host.process.wait(30)
     finally:
         host.process.kill()
         host.process.stdout.close()

@@ -37,7 +37,7 @@ class VCenterProgram:
         request = urllib.request.Request(
             self.ready["control"] + path, method=method, data=json.dumps(body).encode()
         )
-        with urllib.request.urlopen(request, timeout=10) as answer:
+        with urllib.request.urlopen(request, timeout=20) as answer:
             return json.load(answer)
 
     def state(self) -> dict[str, Any]:

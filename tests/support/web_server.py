@@ -96,8 +96,6 @@ class Raw(Protocol):
 class Web(TurnedReactor):
     """A reactor with servers and a client."""
 
-    deadline = 5.0
-
     def __init__(self):
         super().__init__()
         self.reactor = self.core

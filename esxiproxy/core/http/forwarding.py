@@ -11,7 +11,7 @@ from functools import partial
 
 from esxiproxy.core.errors import BodyTooLarge, MalformedRequest, UpstreamInvalid, UpstreamLost
 from esxiproxy.core.http.answer_filter import AnswerFilter, HeldAnswer, changed_fields
-from esxiproxy.core.http.answer_head import AnswerHead, AnswerHeadReader, Framing, take_whole_head
+from esxiproxy.core.http.answer_head import AnswerHead, AnswerHeadReader, Framing, take_usual_head
 from esxiproxy.core.http.body import Body, FixedBody
 from esxiproxy.core.http.chunked_body import ChunkedBody
 from esxiproxy.core.http.fields import one_connection
@@ -220,7 +220,7 @@ class Forwarding:
         reader = self._reader
         if reader is None:
             bodiless = self._head.method == b"HEAD"
-            if (whole := take_whole_head(octets, bodiless)) is not None:
+            if (whole := take_usual_head(octets, bodiless)) is not None:
                 return self._take_final(*whole)
             self._reader = reader = AnswerHeadReader(bodiless)
         self.continues_head = reader.has_part

@@ -107,6 +107,7 @@ export class Console extends EventTarget {
     rfb.addEventListener("connect", () => {
       openedAt = performance.now();
       this._isUsed = true;
+      this._element.querySelector("canvas")?.setAttribute("aria-label", this._element.getAttribute("aria-label"));
       this._show(State.OPEN, "");
       this.focus();
     });
