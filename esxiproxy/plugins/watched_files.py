@@ -15,7 +15,7 @@ from esxiproxy.plugins import Context
 
 T = TypeVar("T")
 
-SETTLE = 0.5
+SETTLE_DELAY = 0.5
 """Seconds between the sight of a change and the reading, since programs write a file in several steps."""
 
 
@@ -59,7 +59,7 @@ class WatchedFiles(Generic[T]):
 
     def _changed(self) -> None:
         if self._timer is None:
-            self._timer = self._context.clock.callLater(SETTLE, self._start)
+            self._timer = self._context.clock.callLater(SETTLE_DELAY, self._start)
 
     def _start(self) -> None:
         self._timer = None

@@ -278,7 +278,7 @@ def test_a_reload_ends_connections_that_are_between_two_requests(tmp_path):
 
 
 def test_many_reloads_leave_nothing_behind(world, monkeypatch):
-    for kind in (ListenerService, Listeners):  # an event that nobody has read keeps whoever has logged it
+    for kind in (ListenerService, Listeners):  # an unread event keeps the object that has logged it
         monkeypatch.setattr(kind, "_log", SimpleNamespace(info=lambda _, **__: None))
     text = config.ini(ONE, TWO.replace("82", "9{0}"), access_log="{0}.log")
     kinds = (Connector, ListenerFactory, ListenerService, SSL.Context)

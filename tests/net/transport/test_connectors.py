@@ -26,7 +26,7 @@ def test_bytes_that_arrive_before_the_connect_is_handled_are_delivered_once(plai
         with socket.create_server(("127.0.0.1", 0)) as listening:
             peer = Peer()
             plain.reactor.connectTCP(*listening.getsockname(), One(peer), 5.0)
-            plain.core.runUntilCurrent()  # it begins to connect, and nobody looks yet
+            plain.core.runUntilCurrent()  # the connect begins, and its event is not handled yet
             accepted, _ = listening.accept()
             with accepted:
                 accepted.sendall(b"first")
