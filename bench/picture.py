@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from html import escape
 from math import log2
 
+from bench import svg
 from bench.cases import Row
 from bench.modes import Mode
 from bench.turns import Results
@@ -20,7 +21,7 @@ def picture(results: Results, machine: dict[str, str]) -> str:
     """Return an SVG with a bar for each peer and row.  Longer is better; the line at 1 is nginx's best."""
     body, top = [], 70
     for mode in results.modes:
-        body.append(_text(10, top, mode.title, "font-weight:bold;font-size:15px"))
+        body.append(svg.text(10, top, mode.title, "font-weight:bold;font-size:15px"))
         top += 14
         for row in results.rows:
             if results.reference(mode, row):
@@ -32,8 +33,8 @@ def picture(results: Results, machine: dict[str, str]) -> str:
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {top}" font-family="sans-serif" '
         'font-size="11">',
         '<rect width="100%" height="100%" fill="white"/>',
-        _text(10, 20, "As good as nginx's best setting is 1; longer is better", "font-size:16px"),
-        _text(10, 36, f"{machine.get('cpu', '')}, {machine.get('commit', '')}; each proxy on one core"),
+        svg.text(10, 20, "As good as nginx's best setting is 1; longer is better", "font-size:16px"),
+        svg.text(10, 36, f"{machine.get('cpu', '')}, {machine.get('commit', '')}; each proxy on one core"),
         *_legend(peers),
         *_axis(top),
     ]
@@ -58,7 +59,7 @@ def _row(results: Results, mode: Mode, row: Row, top: int) -> tuple[list[str], i
         parts.append(
             f'<rect x="{LABEL}" y="{top}" width="{end - LABEL:.1f}" height="{BAR}" fill="{colour}"/>'
         )
-        parts.append(_text(end + 3, top + BAR - 1, f"{better:.2f}", "font-size:9px"))
+        parts.append(svg.text(end + 3, top + BAR - 1, f"{better:.2f}", "font-size:9px"))
         top += BAR + 1
     title = escape(row.title)
     parts.append(f'<text x="{LABEL - 8}" y="{(start + top) / 2 + 4}" text-anchor="end">{title}</text>')
@@ -69,7 +70,7 @@ def _axis(bottom: int) -> Iterator[str]:
     for mark in (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1, 2):
         x, colour = _place(mark), "#111827" if mark == 1 else "#e5e7eb"
         yield f'<line x1="{x:.1f}" x2="{x:.1f}" y1="62" y2="{bottom - 10}" stroke="{colour}"/>'
-        yield _text(x - 8, 58, f"{mark:g}")
+        yield svg.text(x - 8, 58, f"{mark:g}")
 
 
 def _legend(peers: list[str]) -> Iterator[str]:
@@ -77,9 +78,5 @@ def _legend(peers: list[str]) -> Iterator[str]:
     for peer in peers:
         colour = COLOURS.get(peer.partition("=")[0], OTHER)
         yield f'<rect x="{x}" y="12" width="10" height="10" fill="{colour}"/>'
-        yield _text(x + 14, 21, peer.partition("=")[0])
+        yield svg.text(x + 14, 21, peer.partition("=")[0])
         x += 95
-
-
-def _text(x: float, y: float, text: str, style: str = "") -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" style="{style}">{escape(text)}</text>'

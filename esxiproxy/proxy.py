@@ -48,6 +48,11 @@ _ABORT_TIMEOUT = 1.0
 """Seconds to wait for the protocols of aborted connections to be notified."""
 _CHECK_INTERVAL = 0.1
 """Seconds between two checks for connections that are still in the opening handshake."""
+_NEW_SESSIONS = {
+    False: "new consoles under a limit are refused",
+    True: "new consoles are admitted except by links that work once",
+}
+"""What happens to new consoles without the state, by whether it admits them then."""
 
 
 class Proxy(Service):
@@ -206,7 +211,8 @@ class Proxy(Service):
         starting = Deferred.fromCoroutine(self._start())
         starting.addErrback(
             lambda failure: self._log.error(
-                "start of the shared state failed, sessions are refused until it can be reached: {error}",
+                "start of the shared state failed; {new} until it can be reached: {error}",
+                new=_NEW_SESSIONS[self.state.admits_when_down],
                 error=failure.value,
             )
         )

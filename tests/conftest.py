@@ -102,3 +102,11 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
     """Create an authority that signs the certificates of a test module."""
     return Authority(tmp_path_factory.mktemp("authority"))
+
+
+@pytest.fixture
+def chowns(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int, int]]:
+    """Replace chown by a function that does nothing, and return the arguments of its calls."""
+    found: list[tuple[str, int, int]] = []
+    monkeypatch.setattr(os, "chown", lambda path, user, group: found.append((str(path), user, group)))
+    return found

@@ -1,16 +1,19 @@
 """The embedded proxy: listeners, drain, retirement and abort."""
 
 import pytest
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
 from twisted.internet.task import Clock
 
+from esxiproxy.core.errors import StateUnavailable
 from esxiproxy.core.http.policy import ListenerPolicy
 from esxiproxy.core.routing import TCPAddress, Upstream
 from esxiproxy.core.session.connection_limits import ConnectionLimits
 from esxiproxy.core.session_limits import SessionLimits
 from esxiproxy.proxy import Proxy
+from esxiproxy.state.memory import MemoryState
 from tests.net.memory import Wire
 from tests.net.scene import UPSTREAM, Fixed, MemoryConnector, Scene, close, frame, frames, opening, up
+from tests.support.logs import process_log
 
 
 class Embedded(Scene):
@@ -148,3 +151,20 @@ def test_a_failed_reload_restores_renewed_settings():
     assert proxy._connector is not connector and not proxy.health_checks.upstreams
     proxy.restore(before)
     assert proxy._connector is connector and list(proxy.health_checks.upstreams) == [pair]
+
+
+@pytest.mark.parametrize(
+    ("admits", "text"),
+    [
+        (False, "new consoles under a limit are refused until it can be reached: away"),
+        (True, "new consoles are admitted except by links that work once until it can be reached: away"),
+    ],
+)
+def test_a_start_without_its_state_says_what_happens_to_new_consoles(admits, text):
+    state = MemoryState(Clock())
+    state.admits_when_down = admits
+    state.start = lambda execute: fail(StateUnavailable("away"))
+    proxy = Proxy(Clock(), state=state)
+    with process_log() as lines:
+        proxy.startService()
+    assert any(text in line for line in lines), lines

@@ -17,12 +17,19 @@ from tests.support.packages import NO_COMPILER, advice
 from tests.support.programs import ROOT, environment
 
 FILES = [path for folder in ("tests", "bench") for path in sorted((ROOT / folder).rglob("*.py"))]
+TABLES = {"tests/faults/table.py", "tests/nginx/cases.py", "tests/nginx/inventory_cases.py"}
+"""Files that hold a table and nothing else."""
 
 
 def popens(path: Path) -> list[ast.Call]:
     """Return every call of `subprocess.Popen` in a file."""
     calls = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
     return [call for call in calls if ast.unparse(call.func) in ("subprocess.Popen", "Popen")]
+
+
+def test_only_tables_are_longer_than_400_lines() -> None:
+    long = {str(path.relative_to(ROOT)) for path in FILES if len(path.read_text().splitlines()) > 400}
+    assert long == TABLES
 
 
 def test_every_child_of_a_test_is_given_its_environment() -> None:

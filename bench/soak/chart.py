@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from html import escape
 from math import ceil, floor, log10
 
+from bench import svg
 from bench.soak.soak import Sample
 
 WIDTH, LEFT, RIGHT, HEIGHT, GAP, TOP = 960, 60, 30, 120, 48, 56
@@ -70,8 +70,8 @@ def picture(taken: Sequence[Sample], title: str, below: str) -> str:
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" font-family="sans-serif" '
         'font-size="11">',
         '<rect width="100%" height="100%" fill="white"/>',
-        _text(10, 20, title, "font-size:16px"),
-        _text(10, 36, below),
+        svg.text(10, 20, title, "font-size:16px"),
+        svg.text(10, 36, below),
     ]
     top = TOP + 14
     for panel in PANELS:
@@ -99,21 +99,21 @@ def _panel(panel: Panel, taken: Sequence[Sample], top: float) -> Iterator[str]:
         place = log10(max(value, 10.0**low)) if panel.steep else value
         return top + HEIGHT - (place - low) / (high - low) * HEIGHT
 
-    yield _text(LEFT, top - 6, panel.title, "font-weight:bold")
+    yield svg.text(LEFT, top - 6, panel.title, "font-weight:bold")
     for mark in marks:
         yield _rule(LEFT, up(mark), WIDTH - RIGHT, up(mark))
-        yield _text(LEFT - 6, up(mark) + 4, f"{mark:g}", "text-anchor:end")
+        yield svg.text(LEFT - 6, up(mark) + 4, f"{mark:g}", "text-anchor:end")
     for mark in _times(taken[-1].at):
         yield _rule(across(mark), top, across(mark), top + HEIGHT)
         text = f"{mark / 60:g} min" if taken[-1].at >= 300 else f"{mark:g} s"
-        yield _text(across(mark), top + HEIGHT + 16, text, "text-anchor:middle")
+        yield svg.text(across(mark), top + HEIGHT + 16, text, "text-anchor:middle")
     for number, (line, curve) in enumerate(zip(panel.lines, curves, strict=True)):
         points = " ".join(
             f"{across(sample.at):.1f},{up(value):.1f}" for sample, value in zip(taken, curve, strict=True)
         )
         yield f'<polyline points="{points}" fill="none" stroke="{line.colour}" stroke-width="1.3"/>'
         if line.name:
-            yield _text(WIDTH - RIGHT - 170 + 60 * number, top - 6, line.name, f"fill:{line.colour}")
+            yield svg.text(WIDTH - RIGHT - 170 + 60 * number, top - 6, line.name, f"fill:{line.colour}")
 
 
 def _step(most: float) -> float:
@@ -131,7 +131,3 @@ def _times(seconds: float) -> list[float]:
 
 def _rule(x1: float, y1: float, x2: float, y2: float) -> str:
     return f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" stroke="#e5e7eb"/>'
-
-
-def _text(x: float, y: float, text: str, style: str = "") -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" style="{style}">{escape(text)}</text>'

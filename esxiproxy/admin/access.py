@@ -59,7 +59,7 @@ class Access(Protocol):
 class SocketAccess:
     """The rule of the unix socket: every process that may open it is an operator.
 
-    The kernel tells the user of the process (SO_PEERCRED, unix(7)).
+    The kernel names the user of the process (SO_PEERCRED, unix(7)).
     """
 
     def check_host(self, arrival: Arrival) -> None:
@@ -90,7 +90,7 @@ class Unauthenticated(Exception):
 class ListenAccess:
     """The rule of ``listen``, the address for people.
 
-    Without ``authenticate``, everybody who reaches the address is a viewer.
+    Without ``authenticate``, every client of the address is a viewer.
     """
 
     def __init__(

@@ -25,7 +25,7 @@ class Actor:
     left: float | None = None
 
     def shown(self) -> dict[str, str]:
-        """Return the fields of a status that say who asks and what they may do."""
+        """Return the fields of a status with the client and its rights."""
         assert self.role is not None
         return {"user": self.name, "role": self.role.value}
 

@@ -1,4 +1,4 @@
-"""The drained parts of the proxies on all machines, as they stand in the shared state."""
+"""The drained parts of the proxies on all machines, from the shared state."""
 
 from __future__ import annotations
 

@@ -65,7 +65,7 @@ class EventStream(WindowEvents):
         return self.status_event(status) + self.window_event(found, self._live.time_of_day(), view=self._name)
 
     def is_changed(self, row: Mapping[str, Any], before: Mapping[str, Any]) -> bool:
-        """Return whether a row is worth an event.  Its age grows by itself, and so does its idle time."""
+        """Return whether a row is worth an event.  Age and idle time alone are no change."""
         return any(
             value != before[name] and not _is_passing(name, value, before[name])
             for name, value in row.items()

@@ -1,4 +1,4 @@
-"""A value that is computed for all who want it at the same time, and kept for a moment."""
+"""A value that is computed once for simultaneous callers, and kept for a moment."""
 
 from __future__ import annotations
 

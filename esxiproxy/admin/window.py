@@ -13,7 +13,7 @@ MAX_WORDS = 32
 class Listed(Protocol):
     """A row of a list, before it is written as JSON.
 
-    ``key`` tells it from all others.  ``words`` are its texts in lower case, joined by line feeds.
+    ``key`` is unique in the list.  ``words`` are its texts in lower case, joined by line feeds.
     """
 
     @property

@@ -18,6 +18,9 @@ TICK = 1.0
 PING = 15.0
 """Seconds without an event after which one is sent that shows that the connection lives."""
 
+UNAVAILABLE = "The shared state cannot be reached."
+"""The sentence for readers while nothing can be read."""
+
 Row = Mapping[str, Any]
 
 
@@ -36,6 +39,8 @@ class WindowEvents:
         self._frame: tuple[Any, ...] | None = None
         self._looked_at: float | None = None
         self._sent_at = clock.seconds()
+        self._is_unavailable = False
+        """Whether the last look has failed, since the state could not be reached."""
         self._waiting: Deferred[Any] | None = None
         self._has_ended = False
 
@@ -104,18 +109,27 @@ class WindowEvents:
             self._looked_at = clock.seconds()
             events = await self._read_events()
             if not events and clock.seconds() - self._sent_at >= PING:
-                events = b"event: ping\ndata: {}\n\n"
+                events = _UNAVAILABLE_EVENT if self._is_unavailable else _PING_EVENT
             if events:
                 self._sent_at = clock.seconds()
                 return events
 
     async def _read_events(self) -> bytes:
+        """Return the events for what has changed, also if that is whether anything can be read."""
+        was_unavailable = self._is_unavailable
         try:
-            return await self.look()
+            events = await self.look()
         except StateUnavailable:
-            return b""
+            self._is_unavailable = True
+            return b"" if was_unavailable else _UNAVAILABLE_EVENT
+        self._is_unavailable = False
+        return events or (_PING_EVENT if was_unavailable else b"")
 
 
 def _event(name: str, content: Mapping[str, Any]) -> bytes:
     text = json.dumps(content, separators=(",", ":"))  # in ASCII, without line breaks
     return f"event: {name}\ndata: {text}\n\n".encode("ascii")
+
+
+_PING_EVENT = _event("ping", {})
+_UNAVAILABLE_EVENT = _event("unavailable", {"error": UNAVAILABLE})

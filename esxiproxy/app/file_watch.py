@@ -21,7 +21,7 @@ Look = tuple[tuple[str, int, int, int], ...]
 
 
 class FileWatch(Service):
-    """Looks at files once a second in a thread, and calls a function in the reactor when one has changed."""
+    """Checks files once a second in a thread, and calls a function in the reactor when one has changed."""
 
     _log = Logger()
 

@@ -1,4 +1,4 @@
-"""Writes the missing session records of proxies that died: on other machines, or with all their processes."""
+"""Writes the missing session records of crashed proxies: on other machines, or with all their processes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Writes to the audit log who opens a shell with the terminal command, and who logs in by SSH."""
+"""Writes shells of the terminal command and logins by SSH to the audit log."""
 
 from __future__ import annotations
 

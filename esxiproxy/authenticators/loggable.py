@@ -1,4 +1,4 @@
-"""The form in which a name that a client sent stands in a log line."""
+"""The form of a client's name in a log line."""
 
 from __future__ import annotations
 

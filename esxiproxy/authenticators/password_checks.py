@@ -49,9 +49,9 @@ class _Check:
 class PasswordChecks:
     """The checks of the passwords in a file.
 
-    Equal credentials of one network are checked once.  A check goes on when the client disconnects: a thread
-    cannot be stopped, and the failure counts.  Credentials are kept as their HMAC under a random key of this
-    object.
+    Equal credentials of one network are checked once.  A check continues when the client disconnects, because
+    a thread cannot be stopped, and the failure counts.  Credentials are kept as their HMAC under a random key
+    of this object.
     """
 
     def __init__(self, passwords: Passwords, context: Context, throttle: LoginThrottle) -> None:

@@ -61,7 +61,7 @@ class SessionAuthenticator:
 
 
 def _is_automatic(request: Request) -> bool:
-    """Return whether an open page sends a request by itself.
+    """Return whether an open page sends a request without a user.
 
     These are event streams, pictures, measurements, and the requests that the page marks.
     """
@@ -115,7 +115,7 @@ class SessionType:
             DURATION_OR_OFF,
             "1h",
             "Time without a request of its user after which a login ends. An open page that is not used does "
-            "not extend it, and input in the page of a console does. Open consoles stay open, unless "
+            "not extend it, and input in a page of the portal does. Open consoles stay open, unless "
             "`reauthenticate` is set: each check of an open console is a use.",
         ),
         *REAUTHENTICATION,

@@ -120,7 +120,7 @@ def _named(names: Sequence[str], number: int) -> str:
 def _failures(client: AdminClient, now: float, width: int | None) -> Iterator[str]:
     """Yield the newest failure of each kind, and once for each error what to do about it.
 
-    A failure that happens again and again would hide all others.
+    A repeated failure would hide all others.
     """
     page = client.call("list_failures", sort="time", order="desc", limit=MAX_PAGE)
     if not page["failures"]:

@@ -1,4 +1,4 @@
-"""``esxiproxy top``: shows the busiest consoles, again and again."""
+"""``esxiproxy top``: shows the busiest consoles, and repeats that."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ class PatternKind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class WildcardText:
-    """A text in which ``*`` stands for any characters, in any letter case.
+    """A text in which ``*`` matches any characters, in any letter case.
 
     ``parts`` are the pieces between the asterisks, case-folded.
     """
@@ -90,8 +90,8 @@ class WildcardText:
 class MachinePattern:
     """A pattern for one property of a machine.
 
-    ``text`` is the pattern as it is written.  Asterisks of a folder stand for characters of one folder's
-    name.  A folder that ends in ``/*`` stands for the folder in front of it and all folders below.  Names of
+    ``text`` is the pattern as it is written.  Asterisks of a folder match characters of one folder's
+    name.  A folder that ends in ``/*`` matches the folder in front of it and all folders below.  Names of
     vCenters have no asterisks and one letter case.
     """
 

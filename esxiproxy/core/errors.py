@@ -240,12 +240,12 @@ class StateUnavailable(SessionError):
 
     @property
     def name(self) -> str:
-        """The name of this class, also for its cases that the implementations tell apart."""
+        """The name of this class, which its subclasses have as well."""
         return StateUnavailable.__name__
 
 
 class ServiceUnavailable(SessionError):
-    """A service that the proxy asks did not answer, or not as it should."""
+    """A service that the proxy asks gave no answer, or no valid one."""
 
     advice = (
         "The log names the service: that of `forward` or of `resolver`, or the URL of the `jwt` keys. Check "

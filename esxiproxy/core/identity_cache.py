@@ -12,7 +12,7 @@ V = TypeVar("V")
 class IdentityCache(Generic[K, V]):
     """A cache of the results of ``compute``, by the identity of its argument, which is immutable.
 
-    It is for arguments that are the same objects again and again, such as those of a configuration, and that
+    It is for arguments that are often the same objects, such as those of a configuration, and that
     are slow to hash or cannot be hashed.  Each entry refers to its argument, so an id is not used twice.
     When there are ``most`` entries, the next one replaces all of them.
     """

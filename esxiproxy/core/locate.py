@@ -53,7 +53,7 @@ class Locate:
 
     @property
     def ambient(self) -> bool:
-        """Whether a browser sends the value by itself."""
+        """Whether a browser adds the value to every request."""
         return self.kind is LocateKind.COOKIE
 
     @property

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
@@ -25,6 +25,8 @@ MAX_LIMIT = 200
 """Machines on one page."""
 MAX_SEARCH = 200
 """Characters of a search."""
+DROPPED_TIME = 15.0
+"""Seconds for which the pages of consoles are told that consoles of their machine were ended."""
 MAX_CALLS_EACH = 4
 """Requests of one user that wait for vCenter at once, apart from pictures, which have their own queue."""
 _MAX_LABELS = 64
@@ -59,6 +61,8 @@ class PortalApi:
         self._is_full = is_full
         self._waiting: Counter[str] = Counter()
         """The requests that wait for vCenter, by their users."""
+        self._dropped: OrderedDict[str, float] = OrderedDict()
+        """The times at which consoles of machines were ended, in their order."""
         self._thumbnails = Thumbnails(lambda machine: service.thumbnail(machine), clock)
         self._reads: Mapping[str | None, Operation] = {
             None: (self._machine, ()),
@@ -143,7 +147,8 @@ class PortalApi:
 
     async def _machine(self, arrival: PortalArrival, view: MachineView, row: MachineRow) -> PortalAnswer:
         is_full = self._is_full is not None and await self._is_full(arrival.listener.name, row.machine)
-        return PortalAnswer.of({**row.fields(0.0), "full": is_full})
+        self._forget_dropped()
+        return PortalAnswer.of({**row.fields(0.0), "full": is_full, "dropped": row.key in self._dropped})
 
     async def _connections(self, arrival: PortalArrival, view: MachineView, row: MachineRow) -> PortalAnswer:
         found = await self._call(arrival, self._service.connections, row.machine)
@@ -171,8 +176,16 @@ class PortalApi:
         if not all(isinstance(label, str) and 0 < len(label) <= 256 for label in labels):
             raise PortalError(400, "a label is a text")
         self._report(f"ends {len(labels)} consoles of", arrival, row)
+        self._forget_dropped()
+        self._dropped[row.key] = self._clock.seconds()  # a page may lose its console before the answer
+        self._dropped.move_to_end(row.key)
         await self._call(arrival, self._service.drop_connections, row.machine, labels)
         return PortalAnswer.of({}, 202)
+
+    def _forget_dropped(self) -> None:
+        before = self._clock.seconds() - DROPPED_TIME
+        while self._dropped and next(iter(self._dropped.values())) <= before:
+            self._dropped.popitem(last=False)
 
     async def _favourite(self, arrival: PortalArrival, view: MachineView, row: MachineRow) -> PortalAnswer:
         wanted = arrival.json().get("favourite")

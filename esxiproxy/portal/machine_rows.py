@@ -24,7 +24,7 @@ COLUMNS = frozenset({"name", "folder", "power", "vsphere", "tag"})
 
 @dataclass(frozen=True, slots=True)
 class MachineRow:
-    """A machine with the rights of one user.  ``words`` are its texts, which a search looks into."""
+    """A machine with the rights of one user.  ``words`` are its texts, which a search compares."""
 
     machine: Machine
     rights: frozenset[str]
@@ -40,6 +40,10 @@ class MachineRow:
     def key(self) -> str:
         """The id of the machine."""
         return self.machine.id
+
+    def is_shown_like(self, other: MachineRow) -> bool:
+        """Return whether a user sees no difference, and a search finds none."""
+        return self.words == other.words and self.fields(0.0) == other.fields(0.0)
 
     def column(self, name: str) -> Any:
         """Return the text of a column."""
@@ -68,7 +72,8 @@ class MachineRow:
 class SharedRows:
     """The rows of all users with the same rights, which follow the inventories.
 
-    They have no favourites.  ``version`` counts their changes.
+    They have no favourites.  ``version`` counts the changes that a user can see: a machine that moves to
+    another host is none, so no page searches all machines again for it.
     """
 
     def __init__(self, rights: Callable[[Machine], Collection[Any]]) -> None:
@@ -89,7 +94,8 @@ class SharedRows:
             has_moved = before is None or after is None or before.place != after.place
             self._order = None if has_moved else self._order
             self._sorted = None
-            self.version += 1
+            if before is None or after is None or not after.is_shown_like(before):
+                self.version += 1
 
     def find(self, machine: str) -> MachineRow | None:
         """Return the row of a machine by its id."""

@@ -47,7 +47,7 @@ class PortalListener:
     throttle: LoginThrottle | None = None
 
     def security(self) -> dict[str, str]:
-        """Return the fields of every answer that tell a browser what a page may do."""
+        """Return the fields of every answer that restrict a page in a browser."""
         authority = self.public_url.partition("://")[2]
         ancestors = " ".join(self.embed) or "'none'"
         policy = (

@@ -163,7 +163,7 @@ class LinkRouter:
 def destination_of(link: Link, template: Upstream, networks: Networks) -> Destination:
     """Return the host of a link, with the settings of a template.
 
-    Raises LinkInvalid if the host could not be verified as the link or the template wants it.
+    Raises LinkInvalid if the host cannot be verified by the rule of the link or the template.
     """
     identity = template.identity
     named = link.pins or link.certificate is not None

@@ -81,7 +81,7 @@ class TokensRouter:
     def _reading(self) -> Deferred[None]:
         """Return a Deferred that fires when the files were read.
 
-        Requests that wait share one reading, which goes on when one of them is cancelled.
+        Requests that wait share one reading, which continues when one of them is cancelled.
         """
         waiter: Deferred[None] = Deferred()
         if self._waiting is not None:

@@ -237,7 +237,7 @@ def machine_in(target: bytes) -> str | None:
 def identity_of(ticket: AcquiredTicket, template: Upstream) -> Identity:
     """Return the rule for the certificate of a ticket's host: that of the ticket, or else of the template.
 
-    Raises UpstreamUntrusted if the template wants a thumbprint and the ticket has none.
+    Raises UpstreamUntrusted if the template requires a thumbprint and the ticket has none.
     """
     if ticket.certificate is not None or ticket.pins:
         return Identity(Verify.PIN, ticket.pins, ticket.certificate)

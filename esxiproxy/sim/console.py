@@ -14,7 +14,8 @@ class ViewerConsole:
     """A viewer's connection to the machine; `send` is called with the bytes for the viewer.
 
     At most one update is buffered: a viewer gets one update for each request, and none while paused.
-    `close` is called with a close code and a reason to end the connection.
+    `close` is called with a close code and a reason to end the connection.  With `begins_with_init` there is
+    no version and no security type in front of ServerInit.
     """
 
     def __init__(
@@ -24,20 +25,21 @@ class ViewerConsole:
         close: Callable[[int, str], None],
         client: str = "",
         user: str = "",
+        begins_with_init: bool = False,
     ) -> None:
         self.client = client
         self.user = user
         self._machine = machine
         self._send = send
         self._close = close
-        self._rfb = RfbServer(machine.screen, machine.name)
+        self._rfb = RfbServer(machine.screen, machine.name, begins_with_init)
         self._keyboard = GuestKeyboard()
         self._buttons = 0
         self._paused = False
         self._last_update: float | None = None
 
     def start(self) -> None:
-        """Send the RFB version and show the screen."""
+        """Send the first bytes of RFB and show the screen."""
         self._machine.attach(self)
         self._send(self._rfb.bytes_to_send())
 

@@ -75,9 +75,12 @@ class RfbPhase(Enum):
 
 
 class RfbServer:
-    """The state of one viewer's connection. `receive` parses its bytes, `bytes_to_send` returns answers."""
+    """The state of one viewer's connection. `receive` parses its bytes, `bytes_to_send` returns answers.
 
-    def __init__(self, screen: Screen, name: str) -> None:
+    With `begins_with_init` the connection begins with ServerInit, as behind the authd of a host.
+    """
+
+    def __init__(self, screen: Screen, name: str, begins_with_init: bool = False) -> None:
         self.phase = RfbPhase.VERSION
         self.pixel_format = PixelFormat()
         self.encodings: tuple[int, ...] = ()
@@ -96,6 +99,9 @@ class RfbServer:
             RfbPhase.CLIENT_INIT: self._client_init,
             RfbPhase.NORMAL: self._message,
         }
+        if begins_with_init:
+            self._out.clear()
+            self._init()
 
     def receive(self, received: bytes) -> list[Event]:
         """Parse bytes in any chunks and return the viewer's events. Raises `RfbError`."""
@@ -185,12 +191,15 @@ class RfbServer:
     def _client_init(self) -> Iterator[Event] | None:
         if self._take(1) is None:
             return None
+        self._init()
+        return iter(())
+
+    def _init(self) -> None:
         bounds = self._size = self._screen.bounds
         self._out += struct.pack("!HH", bounds.width, bounds.height) + self.pixel_format.encode()
         self._out += struct.pack("!I", len(self._name)) + self._name
         self._dirty.add(bounds)
         self.phase = RfbPhase.NORMAL
-        return iter(())
 
     def _message(self) -> Iterator[Event] | None:
         if not self._in:

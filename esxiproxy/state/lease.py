@@ -52,7 +52,7 @@ class PeriodicTask:
         return Deferred.fromCoroutine(self._run()).addErrback(self._failed)
 
     def _failed(self, failure: Failure) -> None:
-        """Log any other exception, SystemExit and asyncio.CancelledError included, and go on."""
+        """Log any other exception, SystemExit and asyncio.CancelledError included, and continue."""
         self._log.failure("bug: {what} failed and will be retried", failure, what=self._what)
 
     async def _run(self) -> None:

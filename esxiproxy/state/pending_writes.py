@@ -27,7 +27,7 @@ class WriteBatch:
     waiters: tuple[Deferred[None], ...]
 
     def fire(self) -> None:
-        """Tell the waiters that the transaction was made, or has failed."""
+        """Notify the waiters that the transaction was made, or has failed."""
         for waiter in self.waiters:
             waiter.callback(None)
 

@@ -35,6 +35,8 @@ FAILOVER_TIMEOUT = 1.0
 """Seconds for a connection with Sentinels, which ends early enough to register within 2 s of a failover."""
 MAX_FAILOVER_DELAY = 0.5
 """Maximum number of seconds between two attempts to connect with Sentinels."""
+REPEAT_INTERVAL = 60.0
+"""Seconds before a failure of the same outage is logged again, if others came in between."""
 _FIRST_RETRY_DELAY = 0.1
 _NEW_CONSOLES = {
     StateDown.REFUSE: "new consoles get 503",
@@ -80,8 +82,10 @@ class RedisConnection:
         self._waiting: list[Deferred[RedisProtocol]] = []
         self._failure = _STOPPED
         """Why calls fail at once, empty while they are made."""
-        self._logged = ""
-        """The failure that was logged last, empty after a success."""
+        self._reported = ""
+        """The last failure, empty after a success."""
+        self._logged_at: dict[str, float] = {}
+        """The times at which the failures since the last success were logged."""
         self._warnings: set[str] = set()
 
     def start(self) -> None:
@@ -233,19 +237,28 @@ class RedisConnection:
     # Logging
 
     def _report(self, text: str) -> None:
-        """Log a failure that is new, and the first success after one."""
-        if text == self._logged:
+        """Log a failure that is new, and the first success after one.
+
+        A server whose machine is down hangs and is unreachable by turns, which are two failures.
+        """
+        if text == self._reported:
             return
-        if text:
-            self._log.error(
-                "shared state {address}: {text}; until it answers {new}, open ones continue",
-                address=str(self._address),
-                text=text,
-                new=_NEW_CONSOLES[self._address.when_down],
-            )
-        else:
+        self._reported = text
+        if not text:
+            self._logged_at.clear()
             self._log.info("shared state {address}: available again", address=str(self._address))
-        self._logged = text
+            return
+        now = self._clock.seconds()
+        if now - self._logged_at.get(text, float("-inf")) < REPEAT_INTERVAL:
+            return
+        self._logged_at = {known: at for known, at in self._logged_at.items() if now - at < REPEAT_INTERVAL}
+        self._logged_at[text] = now
+        self._log.error(
+            "shared state {address}: {text}; until it answers {new}, open ones continue",
+            address=str(self._address),
+            text=text,
+            new=_NEW_CONSOLES[self._address.when_down],
+        )
 
     def _warn(self, *texts: str) -> None:
         """Log the warnings that the last connection did not have.  Empty texts are none."""

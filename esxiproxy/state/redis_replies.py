@@ -25,7 +25,7 @@ class RedisError(Exception):
 
 
 class InvalidReply(Exception):
-    """The peer does not speak the protocol of Redis."""
+    """The peer does not use the protocol of Redis."""
 
 
 Reply = bytes | int | None | RedisError | list["Reply"]

@@ -113,7 +113,7 @@ class Sentinels:
         return found[self._believed].primary
 
     def skip(self) -> None:
-        """Prefer the others to the Sentinel that was believed, since its answer is out of date."""
+        """Prefer the other Sentinels to the last one, since its answer is out of date."""
         self._places.remove(self._believed)
         self._places.append(self._believed)
 
@@ -183,7 +183,7 @@ def _checked(reply: Reply) -> Reply:
 
 
 def _epoch_in(reply: Reply) -> int:
-    """Return the epoch in a reply to SENTINEL MASTER; 0 if the Sentinel does not tell it."""
+    """Return the epoch in a reply to SENTINEL MASTER; 0 if the reply has none."""
     words = reply if isinstance(reply, list) else []
     for name, value in zip(words[::2], words[1::2], strict=False):
         if name == b"config-epoch" and isinstance(value, bytes) and value.isdigit() and len(value) < 20:

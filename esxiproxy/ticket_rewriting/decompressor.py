@@ -1,4 +1,4 @@
-"""The beginning of a compressed answer, of which never more is decompressed than is looked at."""
+"""The beginning of a compressed answer, of which only the examined part is decompressed."""
 
 from __future__ import annotations
 

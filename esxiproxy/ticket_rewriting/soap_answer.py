@@ -42,7 +42,7 @@ class Beginning:
 
     @property
     def wanted(self) -> int:
-        """The number of bytes that are still looked at, if the call is not known."""
+        """The number of bytes that are still examined, if the call is not known."""
         return MAX_BEGINNING - self._size
 
     def feed(self, octets: bytes) -> None:
@@ -56,7 +56,7 @@ class Beginning:
             self.end()
 
     def end(self) -> None:
-        """Decide at the end of what is looked at: an answer that has not named its call has no ticket.
+        """Decide at the end of the examined bytes: an answer that has not named its call has no ticket.
 
         The parser may have kept a start tag that it got in two pieces.
         """

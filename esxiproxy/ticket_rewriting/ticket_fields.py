@@ -59,7 +59,7 @@ def plain_algorithm(text: str) -> str:
 
 
 def checked_ticket(ticket: str) -> str:
-    """Return a ticket that can stand in a path.  Raise UpstreamInvalid."""
+    """Return a ticket that is valid in a path.  Raise UpstreamInvalid."""
     if not _TICKET.fullmatch(ticket):
         raise refused("it has no ticket of 16 characters or more that can stand in a path")
     return ticket

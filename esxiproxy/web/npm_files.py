@@ -45,7 +45,7 @@ class PinnedPackage:
 
 
 def pinned_by(sums: Path, name: str, version: str) -> PinnedPackage:
-    """Return a package whose files stand in a file as ``sha256sum`` writes it; they keep their paths."""
+    """Return a package whose files are listed in the form of ``sha256sum``; they keep their paths."""
     lines = [line.split(maxsplit=1) for line in sums.read_text("ascii").splitlines() if line]
     return PinnedPackage(name, version, tuple(PinnedFile(path, path, digest) for digest, path in lines))
 

@@ -37,14 +37,6 @@ def path(tmp_path):
 
 
 @pytest.fixture
-def given(monkeypatch):
-    """Replace chown by a function that does nothing, and return the arguments of its calls."""
-    given = []
-    monkeypatch.setattr(os, "chown", lambda path, user, group: given.append((str(path), user, group)))
-    return given
-
-
-@pytest.fixture
 def reload(service, reactor):
     """Bind the addresses of a configuration, and undo it when what follows fails."""
 
@@ -75,20 +67,20 @@ def mode(path):
     return path.stat().st_mode & 0o777
 
 
-def test_a_reload_that_is_refused_afterwards_opens_the_socket_to_no_group(reload, path, given):
+def test_a_reload_that_is_refused_afterwards_opens_the_socket_to_no_group(reload, path, chowns):
     reload(Admin(path))
     with pytest.raises(BindError, match="the manhole's port"):
         reload(Admin(path, OTHER), fail)
-    assert mode(path) == 0o600 and len(given) == 1
+    assert mode(path) == 0o600 and len(chowns) == 1
 
 
-def test_an_address_that_is_in_use_opens_it_to_no_group(reload, path, given):
+def test_an_address_that_is_in_use_opens_it_to_no_group(reload, path, chowns):
     reload(Admin(path))
     with socket.create_server(("127.0.0.1", 0)) as other:
         busy = AdminAddress(f"tcp:{other.getsockname()[1]}:interface=127.0.0.1", "")
         with pytest.raises(BindError, match="in use"):
             reload(Admin(path, OTHER, busy))
-    assert given == [] and mode(path) == 0o600
+    assert chowns == [] and mode(path) == 0o600
 
 
 def test_a_good_reload_without_a_group_closes_it_to_groups(reload, path):
@@ -98,11 +90,11 @@ def test_a_good_reload_without_a_group_closes_it_to_groups(reload, path):
     assert mode(path) == 0o600 and kept.binding.port is not None
 
 
-def test_a_reload_may_change_the_group_of_the_socket(reload, path, given):
+def test_a_reload_may_change_the_group_of_the_socket(reload, path, chowns):
     first = reload(Admin(path))
     assert mode(path) == 0o600
     second = reload(Admin(path, OTHER))
-    assert mode(path) == 0o660 and len(given) == 1
+    assert mode(path) == 0o660 and len(chowns) == 1
     third = reload(Admin(path))
     assert mode(path) == 0o600 and first[ADMIN_SOCKET] is second[ADMIN_SOCKET] is third[ADMIN_SOCKET]
 

@@ -3,15 +3,22 @@
 from pathlib import Path
 
 import pytest
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
 
 from esxiproxy.admin.api.configuration import shown_configuration
+from esxiproxy.admin.api.reload import ReloadActions
+from esxiproxy.admin.call import Call
+from esxiproxy.admin.control import ReloadOutcome
 from esxiproxy.app.preflight import load
 from esxiproxy.core.config import ini as parser
 from esxiproxy.core.config.model import Config
-from tests.admin.scene import Admin
+from tests.admin.scene import OPERATOR, Admin, check
 from tests.state.world import MemoryWorld
+from tests.support.admin_site import StandInControl
 from tests.support.certificates import self_signed
 from tests.support.config import ini, listener, upstream
+from tests.support.outcome import result
 
 CONF = Path(__file__).parents[2] / "conf"
 SECRET = "Hunter2-Kjq8"
@@ -92,3 +99,11 @@ def test_the_examples_are_shown_as_they_are_written(file):
     # What stands behind /ticket/ is hidden, as a ticket is.
     hidden -= {("authenticator sso", "client_secret_file"), ("router vmrc", "locate")}
     assert hidden <= {("authenticator sso", "from")}, "the name of a cookie, which says token"
+
+
+def test_the_outcome_of_a_reload_has_no_secret():
+    control = StandInControl(Clock())
+    control.outcome = ReloadOutcome(False, ("plugin: https://joe:pa55word@h/ticket/cst-VCT-52fe is down",))
+    answer = result(Deferred.fromCoroutine(ReloadActions(control).reload(Call(OPERATOR))))
+    check("Reloaded", answer)
+    assert answer == {"reloaded": False, "problems": ["plugin: https://***@h/ticket/*** is down"]}

@@ -35,6 +35,13 @@ def test_the_document_has_every_operation():
         ("undrain", {"kind": "proxy", "name": "esxi1"}, "name is not possible"),
         ("undrain", {"kind": "host", "name": "esxi1", "machine": "one"}, "machine is not possible"),
         ("links", {**LINK, "many": True, "reuse": 5}, "reuse is not possible"),
+        (
+            "kill",
+            {"kind": "host", "value": "a", "reason": "a\nsession 1 is ended"},
+            "reason has a line break",
+        ),
+        ("kill", {"kind": "host", "value": "a", "reason": "\x1b[2J"}, "reason has a line break or a control"),
+        ("links/revoke", {"id": "link-1", "reason": "a\rb"}, "reason has a line break"),
         ("links/revoke", {"id": "link 1", "reason": "lost"}, "id has to match"),
         ("links/revoke", {"id": "link-1\n", "reason": "lost"}, "id has to match"),
         ("links/revoke", {"id": "ä", "reason": "lost"}, "id has to match"),

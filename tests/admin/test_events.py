@@ -190,20 +190,32 @@ def test_hostile_names_stay_within_their_event(world):
     assert row["principal"] == name and reader.received.count(b"\nevent: status") == 1
 
 
-def test_an_unreachable_state_is_waited_for(world):
+def test_an_unreachable_state_is_told_and_waited_for(world):
     worker, admin = Worker(world), Admin(world)
+    worker.open()
     reader = Reader(admin)
     sessions = admin.state.sessions
 
     async def unavailable(*_arguments):
-        raise StateUnavailable("gone")
+        raise StateUnavailable("the password of the state is pa55word")
+
+    def events():
+        found = [line for line in reader.received.decode().splitlines() if line.startswith(("event", "data"))]
+        return [line.partition(": ")[2] for line in found if line.startswith("event")]
 
     admin.state.sessions = unavailable
-    world.advance(20)
+    world.advance(5)
+    assert events() == ["status", "window", "unavailable"]
+    assert b'data: {"error":"The shared state cannot be reached."}' in reader.received
+    world.advance(40)
+    assert events()[2:] == ["unavailable"] * 3, "once, and then in place of each ping"
+    assert b"pa55word" not in reader.received
     admin.state.sessions = sessions
+    world.advance(2)
+    assert events()[5:6] in (["ping"], ["status"]), "also if nothing has changed meanwhile"
     worker.open()
     world.advance(2)
-    assert len(reader.rows) == 1 and not reader.errors
+    assert len(reader.rows) == 2 and not reader.errors
 
 
 def test_a_closed_stream_ends_and_leaves_no_timer(world):

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from esxiproxy.cli import status
+from esxiproxy.doctor.configuration.expiry import WARN_DAYS
 from tests.support.admin_double import PAGE, page_files
 
 FILES = page_files()
@@ -66,3 +68,10 @@ def test_only_one_place_sends_actions_and_one_opens_the_stream() -> None:
     assert [name for name, text in texts.items() if "fetch(" in text] == ["requests.js"]
     assert [name for name, text in texts.items() if "new EventSource" in text] == ["live.js"]
     assert [name for name, text in texts.items() if "X-Esxiproxy" in text] == ["api.js"]
+
+
+def test_a_certificate_ends_soon_from_the_same_day_on_everywhere() -> None:
+    """The page, `esxiproxy status` and `esxiproxy doctor` mark the same certificates."""
+    script = (PAGE / "views" / "lists.js").read_text(encoding="utf-8")
+    assert re.findall(r"export const SOON = (\d+);", script) == [str(WARN_DAYS)]
+    assert status._SOON == WARN_DAYS

@@ -133,6 +133,19 @@ def test_a_lost_connection_is_told_and_comes_back_by_itself(show: Show, double: 
     assert all("503" in fault for fault in view.faults()), "the browser notes failed requests itself"
 
 
+def test_a_state_that_cannot_be_read_is_told_while_the_stream_goes_on(
+    show: Show, double: AdminDouble
+) -> None:
+    double.figures.add(1, console="before")
+    view = show()
+    double.is_blind = True
+    view.wait("document.querySelector('.lost p')?.innerText.includes('The shared state cannot be reached.')")
+    assert "not up to date" in view.text("div.lost") and view.rows() == 1
+    double.is_blind = False
+    view.wait("!document.querySelector('.lost p') && document.querySelector('.live.live')")
+    assert len(double.asked("/events")) == 1
+
+
 def test_a_service_that_does_not_answer_is_told(show: Show, double: AdminDouble) -> None:
     view = show("", rows=False)
     double.failing = -1

@@ -12,7 +12,7 @@ from esxiproxy.admin.call import ApiError
 from esxiproxy.cli import top
 from esxiproxy.cli.columns import display_width
 from tests.support import admin_rows as rows
-from tests.support.commands import OnTerminal
+from tests.support.commands import CommandOnTerminal
 from tests.support.programs import until
 from tests.support.running_admin import RunningAdmin, paged
 
@@ -47,9 +47,9 @@ def lines_of(text: str) -> list[str]:
 @pytest.mark.parametrize("name", ["status", "sessions", "hosts", "drain", "links"])
 @pytest.mark.parametrize("width", [80, 60])
 def test_a_list_fits_the_terminal(name: str, width: int, admin: RunningAdmin) -> None:
-    with OnTerminal(name, "--socket", admin.path, width=width) as terminal:
-        assert terminal.ended() == 0
-        lines = lines_of(terminal.text())
+    with CommandOnTerminal(name, "--socket", admin.path, width=width) as terminal:
+        assert terminal.status() == 0
+        lines = lines_of(terminal.output())
     assert max(map(display_width, lines)) <= width, lines
     if name == "sessions":
         assert (
@@ -71,9 +71,9 @@ def screens(text: str) -> list[list[str]]:
 def test_top_fills_the_terminal_and_no_more(admin: RunningAdmin) -> None:
     """The command asks for the rows that it shows, and leaves its last screen in the terminal."""
     arguments = ("top", "--interval", "0.2", "--count", "3", "--socket", admin.path)
-    with OnTerminal(*arguments, width=80, height=24) as terminal:
-        assert terminal.ended() == 0
-        text = terminal.text()
+    with CommandOnTerminal(*arguments, width=80, height=24) as terminal:
+        assert terminal.status() == 0
+        text = terminal.output()
     found = screens(text)
     assert len(found) == 3
     for screen in found:
@@ -84,26 +84,28 @@ def test_top_fills_the_terminal_and_no_more(admin: RunningAdmin) -> None:
 
 
 def test_top_follows_a_change_of_the_size_at_once(admin: RunningAdmin) -> None:
-    with OnTerminal("top", "--interval", "3600", "--socket", admin.path, width=80, height=24) as terminal:
-        terminal.shows("0000000000000014")
-        terminal.resize(50, 10)
-        terminal.shows("2 open consoles, 512/s up, 20 KiB/s down, ping 12…")
+    with CommandOnTerminal(
+        "top", "--interval", "3600", "--socket", admin.path, width=80, height=24
+    ) as terminal:
+        terminal.writes("0000000000000014")
+        terminal.resize(10, 50)
+        terminal.writes("2 open consoles, 512/s up, 20 KiB/s down, ping 12…")
         until(
-            lambda: "0000000000000006" in terminal.text().rpartition(CLEAR)[2], "the second screen is whole"
+            lambda: "0000000000000006" in terminal.output().rpartition(CLEAR)[2], "the second screen is whole"
         )
-        (first, second) = screens(terminal.text())
+        (first, second) = screens(terminal.output())
         assert (len(first), len(second)) == (24, 10)
         assert max(map(display_width, second)) <= 50
-        terminal.interrupt()
-        assert terminal.ended() == 0
+        terminal.signal(signal.SIGINT)
+        assert terminal.status() == 0
 
 
 def test_ctrl_c_ends_top_and_gives_the_terminal_back(admin: RunningAdmin) -> None:
-    with OnTerminal("top", "--socket", admin.path) as terminal:
-        terminal.shows("0000000000000001")
-        terminal.interrupt()
-        assert terminal.ended() == 0
-        text = terminal.text()
+    with CommandOnTerminal("top", "--socket", admin.path) as terminal:
+        terminal.writes("0000000000000001")
+        terminal.signal(signal.SIGINT)
+        assert terminal.status() == 0
+        text = terminal.output()
     assert "Traceback" not in text
     after = text.partition(END)[2]
     assert "0000000000000001" in after and "\x1b" not in after
@@ -126,20 +128,20 @@ def test_ctrl_c_just_before_the_wait_of_top_ends_it(monkeypatch: pytest.MonkeyPa
 
 def test_top_survives_a_proxy_that_is_away_for_a_while(admin: RunningAdmin) -> None:
     """The first line shows the reason meanwhile, and the rest of the screen stays."""
-    with OnTerminal("top", "--interval", "0.2", "--socket", admin.path) as terminal:
-        terminal.shows("0000000000000001")
+    with CommandOnTerminal("top", "--interval", "0.2", "--socket", admin.path) as terminal:
+        terminal.writes("0000000000000001")
         admin.answers["status"] = ApiError(503, "the state cannot be reached")
-        terminal.shows(CLEAR + "the state cannot be reached\r\n2 open consoles")
+        terminal.writes(CLEAR + "the state cannot be reached\r\n2 open consoles")
         admin.answers["status"] = rows.status(sessions=77)
-        terminal.shows("77 open consoles")
-        terminal.interrupt()
-        assert terminal.ended() == 0
+        terminal.writes("77 open consoles")
+        terminal.signal(signal.SIGINT)
+        assert terminal.status() == 0
 
 
 def test_top_ends_at_once_if_it_cannot_begin(admin: RunningAdmin) -> None:
-    with OnTerminal("top", "--socket", f"{admin.path}x") as terminal:
-        assert terminal.ended() == 3
-        text = terminal.text()
+    with CommandOnTerminal("top", "--socket", f"{admin.path}x") as terminal:
+        assert terminal.status() == 3
+        text = terminal.output()
     assert "\x1b" not in text and "does not exist" in text
 
 
@@ -147,25 +149,25 @@ def test_a_list_that_waits_for_figures_says_so(admin: RunningAdmin) -> None:
     unmeasured: Any = rows.session(bytes_up=None)
     answers = iter([unmeasured] * 2)
     admin.answers["list_sessions"] = lambda call: paged("sessions", [next(answers, rows.session())])(call)
-    with OnTerminal("sessions", "--socket", admin.path) as terminal:
-        assert terminal.ended() == 0
-        text = terminal.text()
+    with CommandOnTerminal("sessions", "--socket", admin.path) as terminal:
+        assert terminal.status() == 0
+        text = terminal.output()
     assert text.startswith("measuring...\r\x1b[Ksession")
 
 
 def test_ctrl_c_ends_every_command(admin: RunningAdmin) -> None:
     admin.answers["list_sessions"] = paged("sessions", [rows.session(bytes_up=None)])
-    with OnTerminal("sessions", "--socket", admin.path) as terminal:
-        terminal.shows("measuring...")
-        terminal.interrupt()
-        assert terminal.ended() == 130
-        assert "Traceback" not in terminal.text()
+    with CommandOnTerminal("sessions", "--socket", admin.path) as terminal:
+        terminal.writes("measuring...")
+        terminal.signal(signal.SIGINT)
+        assert terminal.status() == 130
+        assert "Traceback" not in terminal.output()
 
 
 @pytest.mark.parametrize(("width", "height"), [(10, 3), (1, 1), (300, 100)])
 def test_top_in_an_odd_terminal(width: int, height: int, admin: RunningAdmin) -> None:
     arguments = ("top", "--count", "1", "--socket", admin.path)
-    with OnTerminal(*arguments, width=width, height=height) as terminal:
-        assert terminal.ended() == 0
-        (screen,) = screens(terminal.text())
+    with CommandOnTerminal(*arguments, width=width, height=height) as terminal:
+        assert terminal.status() == 0
+        (screen,) = screens(terminal.output())
     assert len(screen) <= height and max(map(display_width, screen)) <= width

@@ -15,6 +15,7 @@ from esxiproxy.core.http.answer_head import (
     AnswerHeadReader,
     Framing,
     parse_answer,
+    take_usual_head,
 )
 
 BODY = b"3\r\nabc\r\n0\r\n\r\n"
@@ -221,6 +222,60 @@ def test_a_head_is_the_same_wherever_it_is_cut():
     for cut in range(len(octets)):
         assert seen(octets[:cut], octets[cut:]) == whole
     assert seen(*one_by_one(octets)) == whole
+
+
+MANY = b"".join(b"X-%d: %d\r\n" % (number, number) for number in range(600))
+USUAL = {
+    "no fields": OK + b"\r\n",
+    "no reason after the space": head(b"A: b", line=b"HTTP/1.1 200 \r\n"),
+    "HTTP/1.0": head(b"A: b", line=b"HTTP/1.0 200 OK\r\n"),
+    "a framed body": head(b"Server: a", b"Content-Length: 3", b"Date: d"),
+    "removed fields": head(b"Connection: keep-alive", b"A: b", b"Keep-Alive: timeout=5", b"X-Request-ID: 7"),
+    "two equal lengths": head(b"Content-Length: 3", b"Content-Length: 3"),
+    "two spaces in a value": head(b"A: b:  c"),
+    "no body": head(b"Content-Length: 3", line=b"HTTP/1.1 304 Not Modified\r\n"),
+}
+UNUSUAL = {
+    "an interim response": b"HTTP/1.1 103 Early Hints\r\n\r\n",
+    "a switch": SWITCHING,
+    "an empty line": b"\r\n" + head(b"A: b"),
+    "incomplete": head(b"A: b")[:-1],
+    "no space before the reason": head(b"A: b", line=b"HTTP/1.1 200\r\n"),
+    "no space before the value": head(b"A:b"),
+    "an empty value": head(b"A: "),
+    "a space behind the value": head(b"A: b "),
+    "a tab before the value": head(b"A: \tb"),
+    "a fold": head(b"A: b", b" c"),
+    "LF": head(b"A: b", end=b"\n"),
+    "LF behind LF": OK + b"A: b\n\nC: d\r\n\r\n",
+    "NUL": head(b"A: b\0"),
+    "large": OK + MANY + b"\r\n",
+}
+
+
+def shown(head):
+    return [getattr(head, name) for name in (*head.__slots__[:-2], "fields")]
+
+
+@pytest.mark.parametrize("bodiless", [False, True])
+@pytest.mark.parametrize("octets", USUAL.values(), ids=USUAL)
+def test_a_usual_head_is_what_a_reader_reads(octets, bodiless):
+    head, rest = take_usual_head(octets + BODY, bodiless)
+    assert rest == BODY
+    assert shown(head) == shown(parse_answer(octets, bodiless))
+
+
+@pytest.mark.parametrize("octets", UNUSUAL.values(), ids=UNUSUAL)
+def test_every_other_head_is_left_to_a_reader(octets):
+    assert take_usual_head(octets + BODY * (not octets.endswith(b"\r"))) is None
+
+
+@pytest.mark.parametrize("octets", [*USUAL.values(), head(b"Content-Length: 3", b"Content-Length: 4")])
+def test_both_readers_refuse_the_same(octets):
+    spoiled = octets.replace(b"\r\n", b"\r\nTransfer-Encoding: gzip\r\n", 1)
+    for read in (parse_answer, take_usual_head):
+        with pytest.raises(UpstreamInvalid):
+            read(spoiled)
 
 
 def test_the_bytes_behind_a_101_are_frames():

@@ -73,7 +73,7 @@ def test_no_verification_is_a_warning(loaded):
         ("[vsphere dc1]\n", ["url: missing", "user: missing", "password_file: missing"]),
         (SECTION.replace("https", "http"), ["url: 'http://VC.example:8443' is no URL of vCenter"]),
         (SECTION.replace("8443", "8443/sdk"), ["url: 'https://VC.example:8443/sdk' is no URL of vCenter"]),
-        (SECTION.replace("VC", "a@VC"), ["url: 'https://a@VC.example:8443' is no URL of vCenter"]),
+        (SECTION.replace("VC", "a@VC"), ["url: 'https://***@VC.example:8443' is no URL of vCenter"]),
         (SECTION.replace("vc.password", "none"), ["password_file: no such file: "]),
         (f"{SECTION}verify = pin\n", ["verify: verify = pin needs a key named pin"]),
         (f"{SECTION}pin = sha256:{PIN}\n", ["pin: only with verify = pin"]),

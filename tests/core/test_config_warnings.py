@@ -101,3 +101,25 @@ def test_a_warning_stands_among_the_errors_in_line_order(folder):
     assert problems(L + "proxy_protocol = yes\ntrusted_proxies = nobody\n")[0].startswith(
         "x.ini:7: [listener a] t"
     )
+
+
+@pytest.mark.parametrize(
+    ("state", "secure"),
+    [
+        ("redis://r1.example.com", "rediss://"),
+        ("redis://proxy@192.0.2.1/3", "rediss://"),
+        ("redis+sentinel://127.0.0.1,s2/lab", "rediss+sentinel://"),
+        ("rediss://r1.example.com", None),
+        ("redis://127.0.0.1", None),
+        ("redis://localhost", None),
+        ("redis+sentinel://[::1],localhost/lab", None),
+    ],
+)
+def test_a_password_of_redis_without_tls_is_a_warning(folder, state, secure):
+    (folder / "pw").write_text("pa55word\n")
+    found = [
+        str(warning) for warning in read(f"{L}[proxy]\nstate = {state}\nstate_password_file = pw\n").warnings
+    ]
+    text = f"the password passes in plain text: write {secure} unless the network is trusted"
+    assert found == ([] if secure is None else [f"x.ini:7: warning: [proxy] state: {text}"])
+    assert read(f"{L}[proxy]\nstate = {state.replace('proxy@', '')}\n").warnings == ()

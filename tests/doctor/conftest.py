@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-
+from tests.doctor.configured_hosts import Places, StartUpstream
 from tests.support.certificates import Authority, Certificate
+from tests.support.programs import black_hole
 from tests.support.sim_program import Host, start, stop
 from tests.support.websocket_peers import Script, ScriptedUpstream
 
@@ -46,3 +45,11 @@ def host() -> Iterator[Host]:
     running = start("--answer-pings")
     yield running
     assert stop(running) == 0
+
+
+@pytest.fixture
+def places(
+    upstream: StartUpstream, authority: Authority, good: Certificate, tmp_path: Path
+) -> Iterator[Places]:
+    with black_hole() as hole:
+        yield Places(upstream, authority, good, tmp_path, hole)

@@ -10,6 +10,7 @@ from zope.interface import implementer
 from esxiproxy.core.errors import AccessDenied, LimitReached, RouteNotFound, StateUnavailable
 from esxiproxy.core.routing import Principal
 from esxiproxy.interfaces import IAuthenticator, IRouter
+from tests.support.plugin_types import PluginType
 
 
 @implementer(IAuthenticator, IRouter)
@@ -24,23 +25,6 @@ class Plugin:
 
     async def route(self, request: Any, principal: Any) -> Any:
         return await self._answer(request)
-
-
-class PluginType:
-    """A type of router and of authenticator without keys."""
-
-    help = "Does what plugins should not."
-    keys = ()
-
-    def __init__(self, name: str, answer: Any) -> None:
-        self.name = name
-        self._answer = answer
-
-    def conflicts(self, _settings: Any, _names: Any) -> tuple[()]:
-        return ()
-
-    def create(self, _settings: Any, _context: Any) -> Plugin:
-        return Plugin(self._answer)
 
 
 async def raises(request: Any) -> Any:
@@ -103,8 +87,8 @@ ANSWERS = {
 def __getattr__(name: str) -> Any:
     """Return an entry point by its name: `make_raises` creates plugins that raise, and so on."""
     if name.startswith("make_"):
-        answer = ANSWERS[name.removeprefix("make_").replace("_", "-")]
-        return PluginType(name.removeprefix("make_").replace("_", "-"), answer)
+        kind = name.removeprefix("make_").replace("_", "-")
+        return PluginType(kind, make=lambda _settings, _context: Plugin(ANSWERS[kind]))
     raise AttributeError(name)
 
 

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Generator, Iterator
-from pathlib import Path
 
 import pytest
 
 # So that the tests' own modules are found however pytest was started.
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-
 from tests.support import config, programs
 from tests.support.browser import Chromium
 from tests.support.certificates import Authority, Certificate

@@ -84,12 +84,6 @@ def proxy(upstream: EchoUpstream) -> Iterator[AdminProxy]:
         yield running
 
 
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Chromium]:
-    with Chromium() as running:
-        yield running
-
-
 @pytest.fixture
 def client(chromium: Chromium, tmp_path: Path) -> Iterator[Page]:
     """Open a tab that shows consoles, from another site than the page."""

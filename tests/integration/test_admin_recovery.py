@@ -19,8 +19,8 @@ from tests.support.websocket_peers import Client
 
 KILLS = 3
 HELD = 60
-SOON = 5.0
-"""Seconds within which it is back; it takes less than 2 s where the cores have nothing else to do."""
+WITHIN, SOON = 2.0, 5.0
+"""Seconds within which it is back once at least, and as a rule: the cores may have other work."""
 
 
 def asked(people: AdminClient, path: str) -> Any:
@@ -73,7 +73,7 @@ def test_its_death_costs_nothing_and_it_is_back_with_the_same_numbers(upstream: 
                 until(lambda count=count: arrivals.opened > count, "consoles open meanwhile")
         print(f"it is back after {', '.join(f'{each:.2f} s' for each in took)}")
         print(f"{arrivals.opened} consoles were opened meanwhile, refused: {arrivals.refused}")
-        assert statistics.median(took) < SOON, took
+        assert min(took) < WITHIN and statistics.median(took) < SOON, took
         assert arrivals.refused == [] and arrivals.opened > KILLS and all(map(echoes, clients))
         assert total(probe, "sessions_opened_total") == HELD + arrivals.opened
         until(

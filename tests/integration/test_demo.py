@@ -213,6 +213,38 @@ def test_a_ticket_of_the_vcenter_names_the_proxy(demo: Demo) -> None:
         assert console.start_rfb()[2] == "mail"
 
 
+def test_the_html_console_of_the_vcenter_passes_the_proxy(demo: Demo, chromium: Chromium) -> None:
+    """Its pages get their own name in Host and Origin, and the log has none of its tickets."""
+    site = f"https://localhost:{demo.vcenter}/ui"
+    page = chromium.open(f"{site}/")
+    until(lambda: "Login first" in (page.evaluate("document.body?.innerText") or ""), "a login is needed")
+    page.call("Page.navigate", url=f"{site}/login")
+    until(lambda: page.evaluate("document.forms.length") == 1, "the form is there")
+    login = {"user": "administrator@vsphere.local", "password": "simulated"}
+    for name, value in login.items():
+        page.evaluate(f"document.forms[0].{name}.value = {value!r}")
+    page.evaluate("document.forms[0].submit()")
+    href = until(
+        lambda: page.evaluate("[...document.links].find(each => each.text === 'web-02')?.href"), "the list"
+    )
+    assert f"{site}/webconsole.html?" in href
+    page.call("Page.navigate", url=href)
+    until(lambda: page.evaluate("document.title") == "web-02", "the console is open")
+    for letter in WORD:
+        page.press(letter)
+    wanted = [cut(written(WORD), TEXT)]
+
+    def typed() -> bool:
+        url = page.evaluate("document.querySelector('canvas').toDataURL('image/png')")
+        with Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2]))) as picture:
+            return equal(wanted, [cut(picture.convert("RGB"), TEXT)])
+
+    until(typed, "what was typed is in the picture")
+    page.close()
+    until(lambda: "/ui/webconsole/authd?mksTicket=***" in demo.log(), "the console has its line")
+    assert "sessionTicket=***" in demo.log() and "cst-" not in demo.log()
+
+
 def marked(picture: Image.Image) -> bool:
     """Return whether the mark is at its place, within the rounding of the scale."""
     x, y = round(picture.width * 0.9), round(picture.height * 0.35)

@@ -1,7 +1,6 @@
-"""Clients and upstreams that are up to no good: each has its end in time, and the proxy keeps nothing of it.
+"""Hostile clients and upstreams: each is ended in time, and the proxy keeps nothing of it.
 
-Every case is played until it leaves the memory as it was: the allocator may have to find its place first, but
-what leaks would take more every time.
+Each case is repeated until the memory is stable, because a leak would take more each time.
 """
 
 from __future__ import annotations

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import re
 from collections.abc import Callable, Iterator
@@ -11,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from esxiproxy.cli import import_nginx
 from esxiproxy.cli.main import main
 from esxiproxy.nginx.upstreams import PLACEHOLDER
 from tests.support.certificates import Certificate
+from tests.support.commands import import_nginx_command
 from tests.support.listeners import KINDS, Listeners, Upstreams, nginx
 from tests.support.programs import Nginx, Proxy, dead_port, free_ports
 from tests.support.websocket import CLOSE, TEXT
@@ -39,12 +38,6 @@ class Pair:
 
     theirs: Listeners
     ours: Listeners
-
-
-def run(*arguments: str) -> int:
-    parser = argparse.ArgumentParser()
-    import_nginx.add_arguments(parser)
-    return import_nginx.run(parser.parse_args(arguments))
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +72,7 @@ def imported(
 ) -> tuple[str, list[str]]:
     """Return the configuration with its thumbprints filled in, and the complaints."""
     capfd.readouterr()
-    assert run(str(reference.program.folder / "nginx.conf")) == 1
+    assert import_nginx_command(str(reference.program.folder / "nginx.conf")) == 1
     text, complaints = capfd.readouterr()
     main(["doctor", f"wss://127.0.0.1:{upstreams.secure}/"])
     shown = re.search(r"sha256:[0-9A-Fa-f:]{64,}", capfd.readouterr().out)
@@ -157,7 +150,7 @@ def test_a_dead_upstream_is_a_502_as_with_nginx(pair: Pair) -> None:
 def test_kept_insecure_it_starts_as_it_is(reference: Listeners, capfd: pytest.CaptureFixture[str]) -> None:
     """With --keep-insecure the configuration needs no changes."""
     capfd.readouterr()
-    assert run("--keep-insecure", str(reference.program.folder / "nginx.conf")) == 0
+    assert import_nginx_command("--keep-insecure", str(reference.program.folder / "nginx.conf")) == 0
     text, complaints = capfd.readouterr()
     assert complaints == "" and text.count("verify = none") == 1
     with started(text, reference.ports) as ours, ours.client("two") as client:
@@ -250,7 +243,7 @@ def test_each_of_many_hosts_opens_as_through_nginx(
     """The list is written, the router finds its hosts in the same places, and nothing else is reached."""
     capfd.readouterr()
     nginx_conf = str(fleet.program.folder / "nginx.conf")
-    assert run("--keep-insecure", "--hosts", str(tmp_path), nginx_conf) == 1
+    assert import_nginx_command("--keep-insecure", "--hosts", str(tmp_path), nginx_conf) == 1
     text, complaints = capfd.readouterr()
     assert {line.partition(": 127.0.0.1 ")[2] for line in complaints.splitlines()} == {
         "is dialled only if the router has allow, with the networks of all hosts"

@@ -33,7 +33,9 @@ from tests.support.websocket_peers import Client
 from tests.viewer.test_viewer import View as ConsoleView
 
 RFB = b"RFB 003.008\n"
-GOES_ON_WITHIN = 5.0
+LONG = os.environ.get("ESXIPROXY_LONG") == "1"
+GOES_ON_WITHIN = 5.0 if LONG else 15.0
+"""Seconds until a console goes on at another host; other programs may have the processors in a short run."""
 RULES = (
     "[access users]\nwho = staff/alice, sso/carol\nwhat = folder:/Prod/*\nmay = open\n\n"
     "[access operators]\nwho = staff/root\nwhat = vsphere:dc1\nmay = open, power, disconnect\n\n"
@@ -243,20 +245,27 @@ def test_a_console_in_the_browser_goes_on_at_another_host(scene: PortalScene) ->
             console.key(key, f"Key{key.upper()}")
         until(lambda: console.has_typed("hi"), "the typed text is in the picture")
 
-        def move() -> float:
-            """Move the machine to the other host, and return the seconds until the console has gone on."""
-            (away,) = set(scene.vcenter.state()["hosts"]) - {scene.vcenter.machine("web-01")["host"]}
-            begin = time.monotonic()
-            scene.vcenter.control("PATCH", "/machines/web-01", host=away)
-            until(lambda: scene.vcenter.state()["hosts"][away]["consoles"] == 1, "it goes on", 15.0)
-            console.state("open")
-            return time.monotonic() - begin
-
-        taken = [move()]
-        while min(taken) >= GOES_ON_WITHIN and len(taken) < 3:  # other programs may have had the processor
-            taken.append(move())
-        assert min(taken) < GOES_ON_WITHIN, taken
+        (away,) = set(scene.vcenter.state()["hosts"]) - {scene.vcenter.machine("web-01")["host"]}
+        begin = time.monotonic()
+        scene.vcenter.control("PATCH", "/machines/web-01", host=away)
+        until(lambda: scene.vcenter.state()["hosts"][away]["consoles"] == 1, "it goes on", 2 * GOES_ON_WITHIN)
+        console.state("open")
+        taken = time.monotonic() - begin
+        print(f"the console went on after {taken:.1f} s")
+        assert taken < GOES_ON_WITHIN
         until(lambda: console.has_typed("hi"), "the picture of the machine is there again")
+        # A user with the right ends the console, whose page does not come back by itself.
+        machine = f"/api/machines/dc1/{scene.vcenter.machine('web-01')['uuid']}"
+        operator = scene.proxy.log_in("root")
+        _, _, body = scene.proxy.ask("GET", f"{machine}/connections", Cookie=operator)
+        labels = [each["label"] for each in json.loads(body)["connections"]]
+        assert len(labels) == 1
+        sent = {"Cookie": operator, "Content_Type": "application/json"}
+        assert scene.proxy.ask("POST", f"{machine}/drop", json.dumps({"labels": labels}), **sent)[0] == 202
+        console.state("closed")
+        assert console.text("sentence") == "A user of the portal has ended consoles of this machine."
+        console.click("again")
+        console.state("open")
         scene.vcenter.control("PATCH", "/machines/web-01", max_consoles=1)
         full = ConsoleView(chromium.open(href))
         sentence = "All consoles of this machine are in use."

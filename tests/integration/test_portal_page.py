@@ -86,6 +86,8 @@ def test_a_user_logs_in_finds_a_machine_and_sees_what_changes(view: View, portal
     view.fill("#search", "web-0007")
     view.wait(f"{ROWS} === 1")
     assert view.evaluate("location.search") == "?search=web-0007"
+    uses = "performance.getEntriesByType('resource').filter(e => e.name.endsWith('/machines?limit=1')).length"
+    until(lambda: view.evaluate(uses) in (1, 2), "the search is a use of the login, every 20 s")
     view.page.key("ArrowDown")
     assert view.focused() == "a web-0007"
     href = view.evaluate("document.activeElement.pathname")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import grp
 import json
 import os
+import signal
 import tempfile
 from base64 import b64encode
 from collections import Counter
@@ -17,7 +18,7 @@ from typing import Any
 import pytest
 
 from tests.support import config, issued_links
-from tests.support.commands import NOBODY, OnTerminal, as_user, command
+from tests.support.commands import NOBODY, CommandOnTerminal, as_user, command
 from tests.support.crowd import TARGET, Crew, EchoUpstream, echoes
 from tests.support.issued_links import PUBLIC_URL
 from tests.support.links import key_folder
@@ -219,12 +220,12 @@ def test_top_shows_real_consoles_on_a_terminal(scene: Scene) -> None:
     scene.console("first", user="alice")
     (one,) = until(lambda: scene.ids("--user", "alice") or None, "it is listed")
     arguments = ("top", "--config", scene.crew.path, "--interval", "0.2")
-    with OnTerminal(*arguments, width=80, height=24) as terminal:
-        terminal.shows(one)
+    with CommandOnTerminal(*arguments, width=80, height=24) as terminal:
+        terminal.writes(one)
         scene.clients.pop().drop()
-        terminal.shows("\r\n0 open consoles, ")
-        terminal.interrupt()
-        assert terminal.ended() == 0
+        terminal.writes("\r\n0 open consoles, ")
+        terminal.signal(signal.SIGINT)
+        assert terminal.status() == 0
 
 
 @ROOT_ONLY

@@ -17,6 +17,7 @@ from tests.support.certificates import Authority, Certificate
 from tests.support.crowd import Crew, Single
 from tests.support.govmomi_simulator import Govmomi, ask_tickets
 from tests.support.programs import until
+from tests.support.pyvmomi_machines import machines
 from tests.support.redis_server import RedisServer
 from tests.support.rfb_client import RfbClient
 from tests.support.vcenter_program import PASSWORD, VCenterProgram
@@ -150,12 +151,6 @@ def scene(authority: Authority, tmp_path_factory: pytest.TempPathFactory) -> Ite
             yield TicketScene(vcenter, crew, certificate, authority)
     finally:
         vcenter_program.stop(vcenter)
-
-
-def machines(connected: Any) -> dict[str, Any]:
-    content = connected.RetrieveContent()
-    view = content.viewManager.CreateContainerView(content.rootFolder, [vim.VirtualMachine], True)
-    return {machine.name: machine for machine in view.view}
 
 
 def test_tickets_name_the_proxy_and_open_the_right_console_once(scene: TicketScene) -> None:

@@ -18,6 +18,12 @@ from esxiproxy.state.memory import MemoryState
 UPSTREAM = Upstream("esxi1", "192.0.2.10", 443, secure=True)
 
 
+def take_decision_slots(admission, session, route, limits):
+    """Take the slots of a session whose route is known, as a gateway does."""
+    claims = admission.decision_claims(session, route, limits)
+    return admission.take_decision_slots(session, route, claims, limits)
+
+
 class Door:
     """An admission with the sessions of one test."""
 
@@ -40,11 +46,8 @@ class Door:
         )
 
     def decide(self, name, console=None, **kwargs):
-        return self._do(
-            self.admission.take_decision_slots(
-                self.session(name, **kwargs), Route.to(UPSTREAM, console=console), self.connection_limits
-            )
-        )
+        session, route = self.session(name, **kwargs), Route.to(UPSTREAM, console=console)
+        return self._do(take_decision_slots(self.admission, session, route, self.connection_limits))
 
     def dial(self, name=None):
         return self._do(

@@ -10,7 +10,7 @@ from esxiproxy.core.session.claim import OnceClaim
 from esxiproxy.net.session_publisher import SessionPublisher
 from esxiproxy.net.sessions import Sessions
 from esxiproxy.state.memory import Memory
-from tests.net.admission_scene import UPSTREAM, Door
+from tests.net.admission_scene import UPSTREAM, Door, take_decision_slots
 
 
 class Live:
@@ -49,7 +49,7 @@ class Process(Door):
         self._do(self.admission.take_arrival_slots(session, self.connection_limits))
         live = Live(self, session, seconds)
         self.sessions_here.add(live)
-        live.step = self._do(self.admission.take_decision_slots(session, route, self.connection_limits))
+        live.step = self._do(take_decision_slots(self.admission, session, route, self.connection_limits))
         return live
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import os
+import signal
 import subprocess
 import sys
 from collections import Counter
@@ -135,3 +137,19 @@ def ended(process):
 def disk_full(*_arguments):
     """Fail as a call does that needs room on a full disk."""
     raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def failed(number, observer, error, route=None):
+    session = new_session(number)
+    if route is not None:
+        session.authenticated(Principal("alice"))
+        session.routed(route)
+    session.status = error.status_code
+    session.failed(error)
+    observer.closed(session.record())
+
+
+def kill(process):
+    """Kill a process, and wait for its end."""
+    os.kill(process.pid, signal.SIGKILL)
+    assert ended(process) == -signal.SIGKILL

@@ -217,7 +217,7 @@ def test_what_pages_ask_by_themselves_is_marked(portal):
     )
     explain = page_text("viewer/start.js").partition("async function explain")[2]
     assert "await readByItself(" in explain and " read(" not in explain
-    assert "use = (path) => quietApi.read(path).catch(" in page_text("page/api.js")
+    assert "use = (path, parameters) => quietApi.read(path, parameters).catch(" in page_text("page/api.js")
     assert "used: isLink ? undefined : () => use(ofMachine(machine))" in page_text("viewer/start.js")
 
 

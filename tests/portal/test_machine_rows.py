@@ -1,5 +1,8 @@
 """The rows that users share: how often rules are applied, with many users and at the first reading."""
 
+from dataclasses import replace
+
+import pytest
 from twisted.internet.task import Clock
 
 from esxiproxy.core.routing import Principal
@@ -70,6 +73,29 @@ def test_users_with_the_same_rights_share_their_rows_and_have_their_own_favourit
     assert world.asked == asked + 2, "once for each set of rights"
     assert all(view.version != version for view, version in zip(views, before, strict=True))
     assert mine.rows[0].machine.power is PowerState.OFF and mine.rows[0].is_favourite
+
+
+@pytest.mark.parametrize(
+    ("change", "is_seen"),
+    [
+        ({"host": "esxi-2.example"}, False),
+        ({"moid": "vm-77", "max_consoles": 3}, False),
+        ({"connected": False}, True),
+        ({"tags": frozenset({"linux"})}, True),
+        ({"folder": "/Test"}, True),
+        ({"name": "web-9"}, True),
+        ({"tags": frozenset({"private"})}, True),
+    ],
+)
+def test_pages_look_again_only_for_a_change_that_users_see(change, is_seen):
+    world = World(*(machine(number) for number in range(3)))
+    view = world.view(0, [f"dc1/{uuid(2)}"])
+    assert len(view.rows) == 3
+    before = view.version
+    world.inventory.put(replace(machine(1), **change))
+    assert (view.version != before) == is_seen
+    found = view.find(f"dc1/{uuid(1)}")
+    assert found is None or found.machine == replace(machine(1), **change), "calls get the machine as it is"
 
 
 def test_the_first_reading_applies_no_rule_until_rows_are_asked_for():

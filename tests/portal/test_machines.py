@@ -43,10 +43,10 @@ def test_a_user_gets_the_machines_of_its_rights_and_no_host(portal):
     assert b"esxi-secret" not in answer.body and b"vm-1" not in answer.body
     row = answer.value["machines"][1]
     assert row["id"] == f"dc1/{uuid(1)}" and row["rights"] == ["open"] and row["tags"] == ["Linux", "console"]
-    assert portal.get(one(1)).value == {**row, "full": False}
+    assert portal.get(one(1)).value == {**row, "full": False, "dropped": False}
     portal.full.add(row["id"])
     upper = one(1).upper().replace("/API/MACHINES/DC1", "/api/machines/dc1")
-    assert portal.get(upper).value == {**row, "full": True}
+    assert portal.get(upper).value == {**row, "full": True, "dropped": False}
 
 
 @pytest.mark.parametrize(
@@ -107,6 +107,22 @@ def test_a_right_is_needed_for_each_action(portal):
     assert portal.act(one(1, "drop"), {"labels": ["7"]}, **operator).status == 202
     assert [call[0] for call in portal.service.calls] == ["power", "connections", "drop"]
     assert portal.act(one(1, "resolution"), {"width": 800, "height": 600}).status == 202
+
+
+def test_pages_are_told_for_a_while_that_consoles_of_their_machine_were_ended(portal):
+    operator = {"principal": portal.operator()}
+
+    def dropped(number):
+        return portal.get(one(number)).value["dropped"]
+
+    assert portal.act(one(1, "drop"), {"labels": ["7"]}, **operator).status == 202
+    assert dropped(1) and not dropped(2)
+    portal.clock.advance(10)
+    portal.act(one(2, "drop"), {"labels": ["7"]}, **operator)
+    portal.clock.advance(6)
+    assert not dropped(1) and dropped(2)
+    portal.clock.advance(10)
+    assert not dropped(2) and not portal.root._api._dropped
 
 
 @pytest.mark.parametrize(

@@ -1,23 +1,15 @@
-"""The router `vsphere`: machines by name, a ticket when the console may be opened, links that work once."""
+"""The router `vsphere`: machines, tickets and the configuration."""
 
 import json
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.error import ConnectionLost
-from twisted.internet.task import Clock
 
-from esxiproxy.core.config.plugin_type import Names, settings_of
-from esxiproxy.core.config.section import SectionKind
-from esxiproxy.core.console_link import LONGEST_TTL, SPACE, mint_console_link
+from esxiproxy.core.config.plugin_type import Names
 from esxiproxy.core.errors import (
     HostNotConnected,
     Internal,
-    LinkExpired,
-    LinkInvalid,
-    LinkUsed,
     MachineAmbiguous,
     MachineHidden,
     MachineNotFound,
@@ -26,69 +18,15 @@ from esxiproxy.core.errors import (
     MachinePoweredOff,
     RouteNotFound,
     ServiceUnavailable,
-    TicketsUnavailable,
     TooManyConsoles,
     UpstreamUntrusted,
     VSphereUnavailable,
 )
-from esxiproxy.core.login_rows import LOGINS
-from esxiproxy.core.private_sites import PrivateSites
-from esxiproxy.core.routing import Identity, Principal, TCPAddress, Upstream, Verify
-from esxiproxy.core.thumbprint import Pin
-from esxiproxy.routers.vsphere import MAX_TICKET_QUESTIONS, RETURN_TIMEOUT, TYPE, VSphereRouter
-from esxiproxy.state.memory import Memory, MemoryState
+from esxiproxy.core.routing import Identity, TCPAddress, Verify
+from esxiproxy.routers.vsphere import TYPE, VSphereRouter
+from tests.routers.vsphere_scene import ALICE, BOB, BY_ID, ESX, ID, SHA1, SHA256, Scene
 from tests.support.outcome import result
-from tests.support.plugin_context import FakeContext
-from tests.support.requests import request
-from tests.support.vsphere_double import DB, TICKET, WEB, Box, LoopbackHttp, ScriptedVSphere, tickets
-
-ESX = Upstream("esxi", "", 0, secure=True)
-ALICE = Principal("alice", authenticator="authenticator staff", groups=frozenset({"operators"}))
-BOB = Principal("bob", authenticator="authenticator staff")
-NOW = 1_800_000_000.0
-SHA1, SHA256 = Pin("sha1", "5c" * 20), Pin("sha256", "5c" * 32)
-ID = f"dc1/{WEB}"
-BY_ID = f"/vm/{ID}".encode()
-
-
-class Scene:
-    """A router with the admin process that it asks."""
-
-    def __init__(self, *machines, template=ESX, rules=(), **keys):
-        texts = {"vsphere": "dc1, dc2", "access": "users", "template": "esxi", **keys}
-        self.settings = settings_of(TYPE, SectionKind.ROUTER, texts, Path("/"))
-        self.context = FakeContext(esxi=template)
-        self.context.section = "router vms"
-        self.clock = self.context.clock
-        self.context.state = self.state = MemoryState(Clock(), Memory(self.now))
-        self.context.sites = PrivateSites(Path("/run/sites"), 3)
-        self.vsphere = ScriptedVSphere(*machines)
-        self.http = self.context.http = LoopbackHttp(tickets(self.vsphere, *rules, clock=self.clock))
-        self.router = TYPE.create(self.settings, self.context)
-        self.router._time_of_day = self.now
-
-    def now(self):
-        return NOW + self.clock.seconds()
-
-    def start(self, target=BY_ID, principal=ALICE):
-        """Return the route once the fake clock has let the router have it."""
-        return Deferred.fromCoroutine(self.router.route(request(target), principal))
-
-    def route(self, target=BY_ID, principal=ALICE):
-        return result(self.router.route(request(target), principal))
-
-    def open(self, target=BY_ID, principal=ALICE):
-        """Return the final route."""
-        return result(self.route(target, principal).acquire())
-
-    def log_in(self, login):
-        """Have this login among those of the portal."""
-        assert result(self.state.put(LOGINS, login, "{}", self.now() + 3600, new=True))
-
-    def mint(self, machine=ID, principal=ALICE, **more):
-        link = mint_console_link(machine, principal, "https://c.example.com", self.now(), **more)
-        assert result(self.state.put(link.space, link.key, link.value, link.expires, new=True))
-        return link, link.url.removeprefix("https://c.example.com").encode()
+from tests.support.vsphere_double import DB, TICKET, WEB, Box, tickets
 
 
 def test_a_machine_has_a_route_without_a_ticket_and_then_one_with_it():
@@ -301,167 +239,6 @@ def test_a_ticket_that_would_change_the_target_is_refused(ticket, monkeypatch):
     monkeypatch.setattr(scene.vsphere, "acquire_ticket", acquire)
     with pytest.raises(ServiceUnavailable, match="the ticket of the admin process cannot be used"):
         scene.open()
-
-
-# The admin process ends and comes back
-
-
-def test_an_admin_process_that_is_back_within_three_seconds_is_waited_for():
-    scene = Scene()
-    scene.http.refused = 6
-    routing = scene.start()
-    for _ in range(3):
-        assert not routing.called
-        scene.clock.advance(0.25)
-    assert result(routing).console == ID
-    sockets = [each.socket.name for each in scene.http.requests]
-    assert sockets == ["tickets-3.sock", "tickets.sock"] * 3 + ["tickets-3.sock"]
-
-
-def test_an_admin_process_that_is_not_back_is_a_503_with_retry_after():
-    scene = Scene()
-    scene.http.refused = 1000
-    routing = scene.start()
-    scene.clock.pump([0.25] * int(RETURN_TIMEOUT / 0.25))
-    with pytest.raises(TicketsUnavailable, match="was not back within 3 s") as caught:
-        result(routing)
-    assert (caught.value.status_code, caught.value.retry_after) == (503, 3)
-    assert not scene.clock.getDelayedCalls()
-
-
-def test_after_a_reload_the_newest_admin_process_answers():
-    scene = Scene()
-    scene.http.refused = 1
-    assert scene.route().console == ID
-    assert scene.http.requests[-1].socket == Path("/run/sites/tickets.sock")
-
-
-def test_a_question_for_a_ticket_that_was_sent_is_not_repeated():
-    scene = Scene()
-    scene.http.lost = ConnectionLost()
-    routing = scene.start()
-    scene.http.lost = None
-    scene.clock.advance(0.25)
-    route = result(routing)
-    scene.http.requests.clear()
-    scene.http.lost = ConnectionLost()
-    with pytest.raises(TicketsUnavailable, match="gave no answer"):
-        result(route.acquire())
-    assert len(scene.http.requests) == 1
-
-
-def test_a_client_that_leaves_gives_up_its_question():
-    scene = Scene()
-    given_up = []
-    scene.vsphere.fault = Deferred(lambda _: given_up.append(True))
-    opening = Deferred.fromCoroutine(scene.route().acquire())
-    opening.cancel()
-    with pytest.raises(CancelledError):
-        result(opening)
-    assert given_up == [True]
-    scene.vsphere.fault = None
-    assert scene.open().target == f"/ticket/{TICKET}2".encode()
-
-
-def test_few_tickets_are_asked_for_at_a_time():
-    scene = Scene()
-    scene.vsphere.fault = Deferred()
-    openings = [Deferred.fromCoroutine(scene.route().acquire()) for _ in range(MAX_TICKET_QUESTIONS + 10)]
-    assert len(scene.vsphere.asked) == MAX_TICKET_QUESTIONS
-    openings[-1].cancel()
-    openings.pop().addErrback(lambda _: None)
-    waiting, scene.vsphere.fault = scene.vsphere.fault, None
-    waiting.callback(None)
-    assert all(each.called for each in openings)
-    assert len({result(each).target for each in openings}) == len(openings) == len(scene.vsphere.asked)
-
-
-# Links that work once
-
-
-def test_a_link_opens_its_console_once_for_its_principal():
-    scene = Scene()
-    link, target = scene.mint()
-    route = scene.route(target, Principal("anonymous"))
-    assert (route.principal.name, route.principal.groups, route.console) == ("alice", {"operators"}, ID)
-    assert route.link == link.key and link.key not in link.url
-    final = result(route.acquire())
-    assert final.target == f"/ticket/{TICKET}".encode()
-    with pytest.raises(LinkInvalid, match="there is no such link, or it was opened or has expired"):
-        scene.route(target, Principal("anonymous"))
-
-
-def test_of_two_openings_of_a_link_one_gets_the_ticket():
-    scene = Scene()
-    _link, target = scene.mint()
-    one, other = scene.route(target), scene.route(target)
-    assert result(other.acquire()).target is not None
-    with pytest.raises(LinkUsed) as caught:
-        result(one.acquire())
-    assert caught.value.status_code == 404 and caught.value.public_name == "RouteNotFound"
-    assert len(scene.vsphere.asked) == 1
-
-
-def test_the_rights_of_the_principal_of_a_link_are_checked_at_its_opening():
-    scene = Scene(rules=[("@operators", "name:*", "open"), ("bob", "name:*", "open")])
-    _link, target = scene.mint()
-    assert scene.route(target, BOB).principal.name == "alice"  # the gateway compares it with bob
-    scene.http.site = tickets(scene.vsphere, ("bob", "name:*", "open"))
-    with pytest.raises(MachineHidden, match="no rule lets alice open"):
-        scene.route(target, BOB)
-    assert result(scene.state.get(SPACE, _link.key)) is not None
-
-
-def test_a_link_ends_with_its_time_and_with_the_login():
-    scene = Scene()
-    link, target = scene.mint(ttl=60)
-    scene.log_in("l1")
-    _other, short = scene.mint(principal=replace(ALICE, expires=NOW + 30, login="l1"))
-    assert scene.route(short).principal.login == "l1"
-    scene.clock.advance(30)
-    with pytest.raises(LinkExpired):
-        scene.route(short)
-    assert scene.route(target).console == ID and link.expires == NOW + 60
-    scene.clock.advance(30)
-    with pytest.raises(LinkInvalid):
-        scene.route(target)
-
-
-def test_a_link_ends_with_the_login_that_made_it():
-    scene = Scene()
-    scene.log_in("l1")
-    link, target = scene.mint(principal=replace(ALICE, login="l1"))
-    route = scene.route(target)
-    assert route.principal.names == ("alice", "staff/alice")
-    result(scene.state.remove(LOGINS, "l1"))
-    for opening in (route.acquire, lambda: scene.router.route(request(target), ALICE)):
-        with pytest.raises(LinkExpired, match="the login with which the link was made has ended"):
-            result(opening())
-    assert scene.vsphere.asked == [] and result(scene.state.get(SPACE, link.key)) is not None
-
-
-def test_a_value_that_was_changed_or_belongs_to_another_link_opens_nothing():
-    scene = Scene()
-    (one, target), (other, _) = scene.mint(), scene.mint(f"dc1/{DB}")
-    for value in (other.value, one.value[:-4] + "AAAA", "", "x"):
-        result(scene.state.put(SPACE, one.key, value, one.expires))
-        with pytest.raises(LinkInvalid):
-            scene.route(target)
-
-
-def test_a_link_is_random_and_its_row_opens_nothing():
-    scene = Scene()
-    link, target = scene.mint()
-    secret = target.removeprefix(b"/c/").decode()
-    assert len(secret) == 43 and secret not in link.key + link.value + repr(link)
-    assert "alice" not in link.value and WEB not in link.value
-    assert scene.router.secrets == (("path", b"/c/"),)
-    for ttl in (0, -1, LONGEST_TTL + 1):
-        with pytest.raises(ValueError, match="a link lives for"):
-            scene.mint(ttl=ttl)
-
-
-# Configuration
 
 
 def test_the_check_names_sections_that_do_not_exist():

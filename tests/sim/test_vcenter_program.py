@@ -17,6 +17,7 @@ import pytest
 from PIL import Image
 
 from tests.support.programs import until
+from tests.support.pyvmomi_machines import machines
 from tests.support.rfb_client import RfbClient
 from tests.support.vcenter_program import PASSWORD, VCenterProgram, start, stop
 from tests.support.websocket import CLOSE
@@ -52,13 +53,6 @@ def session(vcenter: VCenterProgram, password: str = PASSWORD) -> Iterator[Any]:
     )
     yield connected
     Disconnect(connected)
-
-
-def machines(connected: Any) -> dict[str, Any]:
-    """Return the machines of a session by name, through a container view."""
-    content = connected.RetrieveContent()
-    view = content.viewManager.CreateContainerView(content.rootFolder, [vim.VirtualMachine], True)
-    return {machine.name: machine for machine in view.view}
 
 
 def watch(connected: Any) -> Any:

@@ -161,3 +161,18 @@ def test_a_file_that_is_missing_for_a_moment_is_no_bug(tmp_path):
     (line,) = lines
     assert f"state_ca: {tmp_path / 'none'}: No such file" in line and "the primary continues" in line
     assert moved == [] and clock.getDelayedCalls() == []
+
+
+def test_failures_by_turns_are_logged_once_a_minute(endpoints):
+    """A server whose machine is down hangs, and is unreachable while the kernel remembers that."""
+    with process_log() as lines:
+        connection = started(endpoints, DIRECT)
+        for _ in range(90):
+            endpoints.hangs = not endpoints.hangs
+            run(endpoints, 2)
+        connection.stop()
+    told = [line for line in lines if "shared state redis://192.0.2.1:6379/0: " in line]
+    hung = [line for line in told if "did not answer within 2 s" in line]
+    refused = [line for line in told if "ConnectionRefusedError" in line]
+    assert len(told) == len(hung) + len(refused)
+    assert 3 <= len(hung) <= 4 and 3 <= len(refused) <= 4, told

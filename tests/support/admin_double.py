@@ -55,8 +55,8 @@ class Seen:
 class AdminDouble:
     """A stand-in for the admin service.
 
-    ``figures`` has its values, and ``seen`` its requests in their order. ``failing`` is a status that every
-    request of the API gets, or -1 for no answer.
+    ``figures`` has its values, and ``seen`` its requests in their order.  ``failing`` is a status that every
+    request of the API gets, or -1 for no answer.  With ``is_blind`` streams say that nothing can be read.
     """
 
     figures: Figures = field(default_factory=Figures)
@@ -65,6 +65,7 @@ class AdminDouble:
     problems: list[str] = field(default_factory=list)
     has_library: bool = True
     failing: int = 0
+    is_blind: bool = False
     port: int = 0
 
     @property
@@ -224,6 +225,13 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         due = 0.0
         told: Row = {}
         while not (self.stopped.is_set() or self.service.failing):
+            if self.service.is_blind:
+                if last != "blind":
+                    self._event(seen, "unavailable", {"error": "The shared state cannot be reached."})
+                last, told = "blind", {}
+                if select.select([self.connection], [], [], TURN)[0]:
+                    return  # the page has closed the stream
+                continue
             page = self.service.figures.window(window)
             rows = {key_of(window["view"], row): row for row in page.rows}
             changed = {key: row for key, row in rows.items() if known.get(key) != row}

@@ -12,12 +12,12 @@ import struct
 import subprocess
 import termios
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from tests.support.programs import ROOT, environment
+from tests.support.programs import ROOT, environment, until
 
 _SEQUENCES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
@@ -27,6 +27,9 @@ class OnTerminal:
 
     `text` is everything that it has written, without escape sequences, with `\\n` for each new line.
     """
+
+    variables: Mapping[str, str] = {}
+    """Further variables of the environment."""
 
     def __init__(
         self, command: Sequence[str | Path], rows: int = 24, columns: int = 80, uid: int | None = None
@@ -49,7 +52,7 @@ class OnTerminal:
             stderr=slave,
             start_new_session=True,
             preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0) and None,
-            env=environment(PYTHONPATH=str(ROOT)),
+            env=environment(PYTHONPATH=str(ROOT), **self.variables),
             user=self._uid,
         )
         return self
@@ -80,6 +83,16 @@ class OnTerminal:
         """Everything that the program has written."""
         return self._octets
 
+    def output(self) -> str:
+        """Return everything that the program has written so far, with its escape sequences."""
+        while self._read(0.0):
+            pass
+        return self._octets.decode("utf-8", "replace")
+
+    def writes(self, text: str, seconds: float = 30.0) -> None:
+        """Wait until the output has this text."""
+        until(lambda: text in self.output(), f"{text!r} is written", seconds)
+
     def type(self, text: str) -> None:
         """Type this."""
         os.write(self._master, text.encode())
@@ -100,15 +113,14 @@ class OnTerminal:
         """Change the size of the window."""
         self._set_size(rows, columns)
 
-    def status(self, seconds: float = 20.0) -> int:
+    def status(self, seconds: float = 30.0) -> int:
         """Wait for the end of the program, and return its exit status."""
         deadline = time.monotonic() + seconds
         while self._process.poll() is None:
             if time.monotonic() > deadline:
                 raise AssertionError(f"has not ended:\n{self.text[self._seen :]}")
             self._read(0.05)
-        while self._read(0.0):
-            pass
+        self.output()
         return int(self._process.returncode)
 
     def signal(self, number: signal.Signals) -> None:

@@ -1,11 +1,10 @@
-"""Answers with tickets: changed at the places of their values, passed on untouched, or refused."""
+"""Tickets in answers of vCenter name the proxy, and open at the proxy."""
 
 from __future__ import annotations
 
 import gzip
 import hashlib
 import json
-import ssl
 import zlib
 from ipaddress import ip_network
 
@@ -16,85 +15,42 @@ from esxiproxy.core.errors import (
     LimitReached,
     LinkExpired,
     LinkInvalid,
-    RouteNotFound,
     SessionError,
     UpstreamDenied,
     UpstreamInvalid,
 )
-from esxiproxy.core.http.head import parse
-from esxiproxy.core.http.request import Request
 from esxiproxy.core.issued_ticket import LIFETIME, SPACE, open_issued_ticket
 from esxiproxy.core.networks import Networks
-from esxiproxy.core.peer_address import PeerAddress
-from esxiproxy.core.routing import Principal, Upstream
+from esxiproxy.core.routing import Principal
 from esxiproxy.core.sealing import key_of
 from esxiproxy.core.thumbprint import Pin
-from esxiproxy.sim.certificate import make
 from esxiproxy.state.memory import Memory, MemoryState
 from esxiproxy.ticket_rewriting import soap_answer
-from esxiproxy.ticket_rewriting.filters import BURST, MAX_ANSWER, AnswerKind, TicketFilter, TicketFilters
+from esxiproxy.ticket_rewriting.filters import BURST, MAX_ANSWER, AnswerKind, TicketFilter
 from esxiproxy.ticket_rewriting.public_address import PublicAddress
 from esxiproxy.ticket_rewriting.soap_answer import MAX_BEGINNING
 from tests.support.outcome import result
-
-TICKET = "52" * 8 + "-abc:def/+="
-OURS, HOST = make(), make()
-OUR_DER, HOST_DER = ssl.PEM_cert_to_DER_cert(OURS.pem), ssl.PEM_cert_to_DER_cert(HOST.pem)
-HOST_PIN = Pin("sha256", HOST.sha256.replace(":", "").lower())
-PROXY = PublicAddress.of("https://consoles.example.com:8443", OUR_DER)
-VCENTER = Upstream("vcenter", "192.0.2.1", 443, True)
-NOW = 1000.0
-PEM = f"<sslCertificate>{HOST.pem}</sslCertificate>"
-SHA256 = (
-    f"<certThumbprintList><thumbprint>{HOST.sha256}</thumbprint><hashAlgorithm>sha256</hashAlgorithm>"
-    "</certThumbprintList>"
+from tests.ticket_rewriting.tickets_scene import (
+    ADDRESS,
+    CREATE,
+    HOST,
+    HOST_DER,
+    HOST_PIN,
+    NOW,
+    OUR_DER,
+    OURS,
+    PEM,
+    PROXY,
+    SHA1,
+    SHA256,
+    TICKET,
+    URL,
+    envelope,
+    passed,
+    request,
+    sealed,
+    ticket,
 )
-SHA1 = f"<sslThumbprint>{HOST.sha1}</sslThumbprint>"
-URL = f"<url>wss://192.0.2.10:443/ticket/{TICKET}</url>"
-ADDRESS = "<host>192.0.2.10</host><port>443</port>"
-CREATE = soap_answer.expat.ParserCreate
-
-
-def envelope(inside: str, call: str = "AcquireTicket", before: str = "") -> bytes:
-    return (
-        f'<?xml version="1.0" encoding="UTF-8"?>\n{before}<soapenv:Envelope xmlns:soapenv="http://e/">\n'
-        f'<soapenv:Body>\n<{call}Response xmlns="urn:vim25">'
-        f"<returnval>{inside}</returnval></{call}Response>\n"
-        "</soapenv:Body>\n</soapenv:Envelope>\n"
-    ).encode()
-
-
-def ticket(*parts: str, call: str = "AcquireTicket") -> bytes:
-    name = f"<ticket>{TICKET}</ticket><cfgFile>/vmfs/a &amp; b/ü.vmx</cfgFile>"
-    return envelope("".join((name, *parts)), call)
-
-
-@pytest.fixture
-def filters():
-    networks = (ip_network("192.0.2.0/24"),)
-    return TicketFilters(PROXY, networks, MemoryState(Clock(), Memory(lambda: NOW)), lambda: NOW)
-
-
-def passed(
-    filters, body: bytes, kind=AnswerKind.SOAP, chunk: int = 0, fields=(), status=200, by=None
-) -> bytes:
-    """Return what a client gets; raise the error with which the answer is refused."""
-    one = TicketFilter(kind, filters, request("POST", "/sdk"), by)
-    if not one.takes(status, fields):
-        return body
-    for place in range(0, len(body), chunk or len(body) or 1):
-        if not one.feed(body[place : place + (chunk or len(body))]):
-            return body
-    if not one.feed(b""):
-        return body
-    changed: bytes = result(one.change(body, VCENTER))
-    return changed
-
-
-def sealed(filters, text: str = TICKET):
-    stored = result(filters._state.get(SPACE, key_of(text)))
-    assert stored is not None and text not in stored
-    return open_issued_ticket(stored, text, NOW)
 
 
 @pytest.mark.parametrize("chunk", [0, 1])
@@ -369,72 +325,6 @@ def test_tickets_of_rest(filters):
     for wrong in (b'{"ticket": "https://192.0.2.10/x"}', b"{}", b'{"ticket": "wss://a@b:443/ticket/c"}'):
         with pytest.raises(UpstreamInvalid):
             passed(filters, wrong, AnswerKind.REST)
-
-
-def request(method: str, target: str, *fields: str) -> Request:
-    lines = "\r\n".join((f"{method} {target} HTTP/1.1", "Host: h", *fields, "", ""))
-    return Request("s", "one", PeerAddress("192.0.2.9", 1), True, parse(lines.encode()))
-
-
-def chosen(filters, asked, target=None):
-    found = filters.choose(asked, asked.head.target if target is None else target, None)
-    return None if found is None else found._kind
-
-
-VI_JSON = "/sdk/vim25/8.0.2.0/VirtualMachine/vm-1/AcquireTicket"
-REST = "/api/vcenter/vm/vm-1/console/tickets"
-
-
-def test_which_requests_have_a_filter(filters):
-    for action in ('"urn:vim25/8.0.2.0"', "urn:vim25", '""', "URN:vim25/8.0", "urn:vim25/8.0/", "urn:pbm x"):
-        asked = request("POST", "/sdk", f"SOAPAction: {action}")
-        assert chosen(filters, asked) is AnswerKind.SOAP, action
-    two = request("POST", "/sdk", "SOAPAction: urn:pbm", "SOAPAction: urn:vim25")
-    assert chosen(filters, two) is AnswerKind.SOAP
-    for target in ("/sdk", "/sdk/", "/%73dk", "/sdk;x", "/sdk/vimService?x", "/SDK", "/sdk?a=//b"):
-        assert chosen(filters, request("POST", target)) is AnswerKind.SOAP, target
-    for target in (VI_JSON, VI_JSON + "/?x", VI_JSON.replace("Ticket", "%54icket"), VI_JSON + ";a=b"):
-        assert chosen(filters, request("POST", target)) is AnswerKind.VI_JSON, target
-    for target in (REST, REST.replace("/api", "/rest"), REST.replace("console", "c%6fnsole")):
-        assert chosen(filters, request("POST", target)) is AnswerKind.REST, target
-    for other in (
-        request("GET", "/sdk"),
-        request("POST", "/sdk", "SOAPAction: urn:pbm"),
-        request("POST", "/sdk", 'SOAPAction: "urn:sms/2.0"'),
-        request("POST", "/sdk/other"),
-        request("POST", "/folder/x.iso"),
-        request("POST", "/sdk/vim25/8.0.2.0/VirtualMachine/vm-1/PowerOnVM_Task"),
-        request("GET", REST),
-    ):
-        assert chosen(filters, other) is None
-
-
-def test_the_target_that_the_upstream_gets_decides(filters):
-    asked = request("POST", "/esx-01/sdk")
-    assert chosen(filters, asked) is None and chosen(filters, asked, b"/sdk") is AnswerKind.SOAP
-
-
-@pytest.mark.parametrize(
-    "target",
-    [
-        "//sdk",
-        "/a/../sdk",
-        "/./sdk",
-        "/sdk/.",
-        "/a/..;x/sdk",
-        "/a%2f../sdk",
-        "/%2573dk",
-        "/sdk%3bx",
-        "\\sdk",
-        "/sdk/%2e/vimService",
-        VI_JSON.replace("/vim25", "//vim25"),
-        REST.replace("vm-1/", "vm-1/%2e/"),
-    ],
-)
-def test_an_ambiguous_path_that_may_have_a_ticket_is_refused(filters, target):
-    with pytest.raises(RouteNotFound, match="ambiguous"):
-        chosen(filters, request("POST", "/" + target if target[0] != "/" else target))
-    assert chosen(filters, request("POST", "/x" + target.replace("..", "."))) is None
 
 
 def test_a_sealed_ticket_opens_with_itself_until_it_expires(filters):

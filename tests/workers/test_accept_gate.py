@@ -73,7 +73,7 @@ def crowd():
         os.close(descriptor)
 
 
-class TestGate:
+class TestAcceptGate:
     def test_no_worker_accepts_before_its_gate_is_open(self, crowd):
         assert [port.reads for port in crowd.ports] == [False, False]
         assert not crowd.gates[0].may_accept()
@@ -171,7 +171,7 @@ class TestGate:
         assert crowd.board.loads()[0].heartbeat_at > before
 
 
-class TestReports:
+class TestReportPipe:
     @pytest.fixture
     def pipe(self):
         read, write = os.pipe()

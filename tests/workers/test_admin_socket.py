@@ -46,31 +46,23 @@ OTHER_ID = next(each.gr_gid for each in grp.getgrall() if each.gr_gid not in (0,
 OTHER = grp.getgrgid(OTHER_ID).gr_name
 
 
-@pytest.fixture
-def given(monkeypatch):
-    """Replace chown by a function that does nothing, and return the arguments of its calls."""
-    given = []
-    monkeypatch.setattr(os, "chown", lambda path, user, group: given.append((str(path), user, group)))
-    return given
-
-
 def mode(path):
     return path.stat().st_mode & 0o777
 
 
-def test_a_group_may_open_it_that_a_reload_may_change(sockets, path, given):
+def test_a_group_may_open_it_that_a_reload_may_change(sockets, path, chowns):
     sockets.keep(sockets.bind([endpoint(path)], OTHER))
-    assert given == [(str(path), -1, OTHER_ID)] and mode(path) == 0o660
+    assert chowns == [(str(path), -1, OTHER_ID)] and mode(path) == 0o660
     inode = path.stat().st_ino
     sockets.keep(sockets.bind([endpoint(path)]))
     assert mode(path) == 0o600 and path.stat().st_ino == inode
 
 
-def test_the_socket_of_the_manhole_has_the_same_group(sockets, path, given):
+def test_the_socket_of_the_manhole_has_the_same_group(sockets, path, chowns):
     manhole = path.with_name("manhole.sock")
     endpoints = [endpoint(path), (ADMIN_MANHOLE, f"unix:{manhole}:mode=600")]
     sockets.keep(sockets.bind(endpoints, OTHER))
-    assert given == [(str(path), -1, OTHER_ID), (str(manhole), -1, OTHER_ID)]
+    assert chowns == [(str(path), -1, OTHER_ID), (str(manhole), -1, OTHER_ID)]
     assert mode(path) == mode(manhole) == 0o660
     bound = sockets.bind(endpoints)
     assert mode(path) == mode(manhole) == 0o600
@@ -88,7 +80,7 @@ def test_a_socket_that_has_its_group_is_not_changed(sockets, path, monkeypatch):
     sockets.keep(sockets.bind([endpoint(path)], own))
 
 
-def test_a_reload_that_fails_gives_it_its_group_back(sockets, path, given):
+def test_a_reload_that_fails_gives_it_its_group_back(sockets, path, chowns):
     sockets.keep(sockets.bind([endpoint(path)]))
     bound = sockets.bind([endpoint(path)], OTHER)
     assert mode(path) == 0o660
@@ -103,11 +95,11 @@ def busy():
         yield f"tcp:{other.getsockname()[1]}:interface=127.0.0.1"
 
 
-def test_an_address_that_is_in_use_opens_it_to_no_group(sockets, path, given, busy):
+def test_an_address_that_is_in_use_opens_it_to_no_group(sockets, path, chowns, busy):
     sockets.keep(sockets.bind([endpoint(path)]))
     with pytest.raises(BindError, match=r"\[admin\] listen: .*in use"):
         sockets.bind([endpoint(path), (ADMIN_LISTEN, busy)], OTHER)
-    assert given == [] and mode(path) == 0o600
+    assert chowns == [] and mode(path) == 0o600
 
 
 def test_a_good_reload_closes_one_that_is_open_to_a_group(sockets, path):

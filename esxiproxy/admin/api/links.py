@@ -93,7 +93,7 @@ class LinkOperations:
         return {"url": made.url, "id": made.id, "expires": made.expires, "field": field, "vmrc": made.vmrc}
 
     async def check_revocation(self, call: Call) -> None:
-        """Raise ApiError for a link in place of its id, which must not stand in the audit log."""
+        """Raise ApiError for a link in place of its id, since the audit log must not have a link."""
         identity = call.body["id"]
         is_token = identity.count(".") == 2
         if is_token or await self._state.get(OPAQUE_SPACE, key_of(identity)) is not None:

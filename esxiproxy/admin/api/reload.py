@@ -39,4 +39,4 @@ class ReloadActions:
     async def reload(self, call: Call) -> Any:
         """Put the configuration file into force."""
         outcome = await self._control.reload()
-        return {"reloaded": outcome.reloaded, "problems": list(outcome.problems)}
+        return {"reloaded": outcome.reloaded, "problems": [redact_text(line) for line in outcome.problems]}

@@ -208,7 +208,8 @@ EVENTS = Operation(
 """The stream is no answer of one time, so it has a handler of its own.
 
 Each event ``status`` has what the operation ``status`` returns.  It is sent when anything but the time has
-changed.  The event ``ping`` is sent after 15 s without another one.
+changed.  The event ``ping`` is sent after 15 s without another one.  ``unavailable`` says why nothing can be
+read, and any other event that it can be read again.
 Each event ``window`` has ``view``, ``total``, ``matching``, ``offset``, ``order`` (the keys of all rows of
 the window) and ``changed`` (rows that are new or differ from the event before, by their keys).  The key of a
 session is its id, that of a host ``UPSTREAM HOST``, that of a failure its session.

@@ -249,7 +249,7 @@ SCHEMAS: dict[str, Schema] = {
                 "description": "What selects the sessions.",
             },
             "value": text("Id of the session or link, or name of the principal or host.", MAX_NAME),
-            "reason": _REASON,
+            "reason": {**_REASON, **_LINE},
         },
         examples=[{"kind": "principal", "value": "alice", "reason": "the shift has ended"}],
     ),
@@ -333,12 +333,16 @@ SCHEMAS: dict[str, Schema] = {
         }
     ),
     "RevokeRequest": record(
-        {"id": text("Id of the link.", 128, pattern="^[!-~]+$"), "reason": _REASON},
+        {"id": text("Id of the link.", 128, pattern="^[!-~]+$"), "reason": {**_REASON, **_LINE}},
         examples=[{"id": "4b232c13e9cf4fe7e635b99d8539777d", "reason": "it was sent to somebody else"}],
     ),
     "Event": record(
         {
-            "event": {"type": "string", "enum": ["status", "window"], "description": "Kind of the event."},
+            "event": {
+                "type": "string",
+                "enum": ["status", "window", "ping", "unavailable"],
+                "description": "Kind of the event.",
+            },
             "data": text("A JSON object.", contentMediaType="application/json"),
         },
         description="One event of the stream, as an object of its fields.",

@@ -1,4 +1,4 @@
-// What needs somebody's attention, in one list.
+// The problems that need an operator's attention, in one list.
 
 import { html } from "./library/htm-preact.js";
 import { counted, daysLeft, duration, visible } from "./format.js";

@@ -62,6 +62,7 @@ export class LiveStream {
     this.#source = source;
     source.addEventListener("status", (event) => this.#statusReceived(JSON.parse(event.data)));
     source.addEventListener("ping", () => this.#received({}));
+    source.addEventListener("unavailable", (event) => this.#unavailable(JSON.parse(event.data).error));
     source.addEventListener("window", (event) => this.#windowReceived(JSON.parse(event.data)));
     source.addEventListener("error", () => this.#lost(`The connection to the ${this.#service} was lost.`));
     this.#listen();
@@ -99,6 +100,12 @@ export class LiveStream {
     this.#rows = new Map(order.map((key) => [key, known.get(key)]));
     const { view, total, matching, offset } = event;
     this.#received({ window: { view, total, matching, offset, keys: order, rows: this.#rows } });
+  }
+
+  // The service answers and can read nothing; the stream goes on.
+  #unavailable(problem) {
+    this.#listen();
+    this.#publish({ connection: "lost", problem });
   }
 
   #lost(problem) {

@@ -38,7 +38,7 @@ def who(text: str) -> tuple[str, ...]:
 
 
 def host_names(text: str) -> tuple[str, ...]:
-    """Return host names and IP addresses, as they stand in a Host field, in lower case.  Raise BadValue."""
+    """Return host names and IP addresses in the form of a Host field, in lower case.  Raise BadValue."""
     return tuple(_host_name(part.strip()) for part in text.split(","))
 
 
@@ -165,7 +165,7 @@ def admin_conflicts(admin: SectionValues) -> Iterator[Conflict]:
 
 
 def manhole_conflicts(admin: Admin) -> Iterator[Conflict]:
-    """Yield the problems of [admin] beside a manhole, whose unix socket stands beside that of [admin]."""
+    """Yield the problems of [admin] with a manhole, whose unix socket is beside that of [admin]."""
     path = manhole_socket(admin.socket)
     if len(os.fsencode(path)) > LONGEST_PATH:
         yield "socket", f"the socket of the manhole beside it has at most {LONGEST_PATH} bytes: {path}"

@@ -78,6 +78,17 @@ def _state_conflicts(proxy: SectionValues) -> Iterator[Conflict]:
         yield "state", "has a user: name the file of its password as state_password_file"
 
 
+def proxy_warnings(proxy: SectionValues) -> Iterator[Conflict]:
+    """Yield a warning for a password that passes the network in plain text."""
+    redis = proxy["state"]
+    if not isinstance(redis, RedisAddress) or redis.secure or not proxy.has("state_password_file"):
+        return
+    hosts = [redis.host] if redis.service is None else [host for host, _port in redis.service.sentinels]
+    if not all(map(_is_own, hosts)):
+        scheme = "rediss" if redis.service is None else "rediss+sentinel"
+        yield "state", f"the password passes in plain text: write {scheme}:// unless the network is trusted"
+
+
 def listener_conflicts(listener: SectionValues) -> Iterator[Conflict]:
     """Yield the problems of keys in a listener."""
     present = listener.present

@@ -6,14 +6,17 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 
+from esxiproxy.core.redaction import redact_text
+
 
 class BadValue(ValueError):
     """An invalid value of a key.  ``str()`` says which values are valid."""
 
 
 def shown(text: str) -> str:
-    """Return the text in quotes, cut if it is long."""
-    return f"'{text if len(text) <= 60 else text[:57] + '...'}'"
+    """Return the text in quotes, cut if it is long, without the secrets that a URL may have."""
+    plain = redact_text(text)
+    return f"'{plain if len(plain) <= 60 else plain[:57] + '...'}'"
 
 
 class Severity(Enum):

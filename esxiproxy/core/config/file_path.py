@@ -25,7 +25,7 @@ def path_to_write(text: str, folder: Path) -> Path:
 def file_path(text: str, folder: Path) -> Path:
     """Return the path for a value, which is relative to the folder of the configuration file.
 
-    ``${CREDENTIALS_DIRECTORY}`` at the beginning stands for the folder of the service's credentials.  Raise
+    ``${CREDENTIALS_DIRECTORY}`` at the beginning is the folder of the service's credentials.  Raise
     BadValue when the environment does not name this folder.
     """
     if not text.startswith(_PREFIX):

@@ -67,7 +67,7 @@ class Key:
 
     @property
     def is_family(self) -> bool:
-        """Whether the key stands for all keys with its prefix."""
+        """Whether the key declares all keys with its prefix."""
         return self.name.endswith(".*")
 
 

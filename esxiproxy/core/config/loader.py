@@ -25,6 +25,7 @@ from esxiproxy.core.config.consistency import (
     master_conflicts,
     provider_conflicts,
     proxy_conflicts,
+    proxy_warnings,
     state_warnings,
     target_conflicts,
     type_warnings,
@@ -153,6 +154,7 @@ class _Check:
         if proxy is not None:
             has_portal = any(found["http"] is Http.PORTAL for found in listeners)
             self._report_all(proxy, proxy_conflicts(proxy, has_portal))
+            self._report_all(proxy, proxy_warnings(proxy), Severity.WARNING)
             whole = proxy_of(proxy, self._folder)
         for router in plugins[SectionKind.ROUTER].values():
             self._report_all(router.settings, issued_warnings(router, listeners), Severity.WARNING)

@@ -42,7 +42,7 @@ class SectionType(Protocol):
 
     @property
     def help(self) -> str:
-        """One sentence on what the type does."""
+        """A sentence about the purpose of the type."""
 
     @property
     def keys(self) -> tuple[Key, ...]:

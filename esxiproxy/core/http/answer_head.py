@@ -37,7 +37,11 @@ _VALUE = rb"(?:[^\x00\t-\r ]+(?:[ \t]+[^\x00\t-\r ]+)*)?"
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
 _STATUS_LINE = re.compile(rb"HTTP/1\.([0-9]) ([1-9][0-9][0-9])(?: (%b))?\r?\n" % _TEXT)
 _FIELD_LINES = re.compile(rb"(?:%b:%b\r?\n)*+\r?\n" % (_TOKEN, _TEXT))
-_PLAIN_LINES = re.compile(rb"(?:%b: (?![ \t])%b(?<![ \t])\r\n)*+\r\n" % (_TOKEN, _TEXT))
+_PLAIN = rb"(?:%b: (?![ \t])%b(?<![ \t])\r\n)*+\r\n" % (_TOKEN, _TEXT)
+_PLAIN_LINES = re.compile(_PLAIN)
+_USUAL_HEAD = re.compile(rb"(HTTP/1\.([0-9]) ([2-9][0-9][0-9]) (%b)\r)\n%b" % (_TEXT, _PLAIN))
+_MAX_USUAL = 6 * MAX_ANSWER_FIELDS
+"""Bytes in which no usual head has too many fields: each of its lines has 6 bytes or more."""
 _FIELD = re.compile(rb"\n(%b):[ \t]*(%b)" % (_TOKEN, _VALUE))
 _FOLD = re.compile(rb"\r?\n[ \t]++")
 _MAX_LENGTH_DIGITS = 18
@@ -128,17 +132,20 @@ class AnswerHead:
         return f"<AnswerHead {self.status}, {len(self.fields)} fields, body {self.framing.value}>"
 
 
-def take_whole_head(octets: bytes, bodiless: bool = False) -> tuple[AnswerHead, bytes] | None:
-    """Return the head of a response and the bytes behind it, if all of it was received in one piece.
+def take_usual_head(octets: bytes, bodiless: bool = False) -> tuple[AnswerHead, bytes] | None:
+    """Return the head of a response and the bytes behind it, if it is usual and was received in one piece.
 
-    Return None if a reader is needed: for interim responses, empty lines, and a head that is not complete or
-    too large, or that ends with LF.
+    Return None if a reader is needed: for interim responses, empty lines, a head that is not complete or
+    large, and one with a mistake or with white space that is not usual.
     """
-    end = octets.find(b"\n\r\n", 0, MAX_ANSWER_HEAD)
-    if end < 0 or not octets.startswith(_PROTOCOL) or octets[9:10] == b"1" or b"\n\n" in octets[: end + 1]:
+    usual = _USUAL_HEAD.match(octets, 0, _MAX_USUAL)
+    if usual is None:
         return None
-    size = end + 3
-    return parse_answer(octets[:size], bodiless), octets[size:]
+    line, minor, status, reason = usual.groups()
+    size = usual.end()
+    head = AnswerHead(int(minor), int(status), reason, octets[len(line) : size - 3])
+    _frame(head, head._lines, True, bodiless)
+    return head, octets[size:]
 
 
 class AnswerHeadReader:
@@ -242,7 +249,7 @@ def _unfolded(lines: bytes) -> bytes:
 
 
 def _frame(head: AnswerHead, lines: bytes, is_plain: bool, bodiless: bool) -> None:
-    """Look at the fields that frame the body, and at those that are not passed on unchanged."""
+    """Read the fields that frame the body, and those that are not passed on unchanged."""
     lowered = lines.lower()
     noticed = _NOTICED.findall(lowered)
     if not is_plain:

@@ -1,4 +1,4 @@
-"""Forward authentication: what an HTTP service is told about a request, and the user in its answer.
+"""Forward authentication: the fields for an HTTP service, and the user in its answer.
 
 The fields are those of nginx's ``auth_request`` and of Traefik's ``forwardAuth``, so that one request fits
 Authelia, authentik and oauth2-proxy.

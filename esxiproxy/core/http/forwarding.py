@@ -11,12 +11,12 @@ from functools import partial
 
 from esxiproxy.core.errors import BodyTooLarge, MalformedRequest, UpstreamInvalid, UpstreamLost
 from esxiproxy.core.http.answer_filter import AnswerFilter, HeldAnswer, changed_fields
-from esxiproxy.core.http.answer_head import AnswerHead, AnswerHeadReader, Framing, take_whole_head
+from esxiproxy.core.http.answer_head import AnswerHead, AnswerHeadReader, Framing, take_usual_head
 from esxiproxy.core.http.body import Body, FixedBody
 from esxiproxy.core.http.chunked_body import ChunkedBody
 from esxiproxy.core.http.fields import one_connection
 from esxiproxy.core.http.head import Fields, RequestHead, tokens
-from esxiproxy.core.http.head_writer import answer_head, request_head
+from esxiproxy.core.http.head_writer import answer_head
 from esxiproxy.core.http.message import LazyRewriter, forwarded_answer, plain_answer, trailer_fields
 from esxiproxy.core.http.request import Request
 from esxiproxy.core.http.response_body import response_body
@@ -127,24 +127,17 @@ class Forwarding:
         return self.response_body if self._held is None else self._held.payload
 
     def begin(
-        self,
-        target: bytes,
-        fields: Fields,
-        rewriter: LazyRewriter,
-        more: Fields = (),
-        answer_filter: AnswerFilter | None = None,
-    ) -> bytes:
-        """Return the head of the request for the upstream.
+        self, rewriter: LazyRewriter, more: Fields = (), answer_filter: AnswerFilter | None = None
+    ) -> None:
+        """Note that the head of the request is sent to an upstream.
 
         ``more`` are fields that the response to the client gets in addition.  ``answer_filter`` may change
-        the response.  A second call prepares a second attempt on another connection.  Raise ValueError for a
-        target or a field with an illegal byte.
+        the response.  A second call begins a second attempt on another connection.
         """
         self._rewriter, self._more, self._filter = rewriter, more, answer_filter
         if self.response_started or self._upstream_ended:
             self.response_started = self._upstream_ended = self.continues_head = False
             self._reader = self._held = None
-        return request_head(self._head.method, target, fields)
 
     # The request
 
@@ -227,7 +220,7 @@ class Forwarding:
         reader = self._reader
         if reader is None:
             bodiless = self._head.method == b"HEAD"
-            if (whole := take_whole_head(octets, bodiless)) is not None:
+            if (whole := take_usual_head(octets, bodiless)) is not None:
                 return self._take_final(*whole)
             self._reader = reader = AnswerHeadReader(bodiless)
         self.continues_head = reader.has_part
@@ -278,11 +271,11 @@ class Forwarding:
         return sent
 
     def _hold(self, held: HeldAnswer, octets: bytes) -> bytes:
-        """Hold bytes of a response for its filter, and return all of them once it wants no more."""
+        """Hold bytes of a response for its filter, and return all of them once it has ended."""
         return b"" if held.is_complete else self._judge(held, held.take(octets))
 
     def _judge(self, held: HeldAnswer, payload: bytes) -> bytes:
-        """Pass the next bytes of the body to the filter, and all bytes to the client if it wants no more."""
+        """Pass the next bytes of the body to the filter, and all bytes to the client if it has ended."""
         assert self._filter is not None
         wants = not payload or self._filter.feed(payload)
         if wants and held.payload.is_invalid:

@@ -19,6 +19,7 @@ MAX_TARGET = 8 * 1024
 MAX_FIELDS = 100
 _MAX_METHOD = 32
 _MAX_EMPTY = 8
+_MAX_REMEMBERED = 4096
 
 Fields = tuple[tuple[bytes, bytes], ...]
 
@@ -26,10 +27,9 @@ _END = b"\r\n\r\n"
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"  # possessive: no character of it can begin what follows
 _REQUEST_LINE = re.compile(rb"(%b) ([\x21-\x7e]++) HTTP/(\d)\.(\d)" % _TOKEN)
 # A head whose lines are valid without further checks, but for their length and their number.
-_USUAL_HEAD = re.compile(
-    rb"(GET|HEAD|POST|PUT|PATCH|DELETE) (/[\x21\x22\x24-\x7e]*+) HTTP/1\.1\r\n"
-    rb"(?:%b:[^\x00-\x08\x0a-\x1f\x7f]*+\r\n)*+\r\n" % _TOKEN
-)
+_USUAL_LINE = rb"(GET|HEAD|POST|PUT|PATCH|DELETE) (/[\x21\x22\x24-\x7e]*+) HTTP/1\.1\r\n"
+_USUAL_HEAD = re.compile(rb"%b(?:%b:[^\x00-\x08\x0a-\x1f\x7f]*+\r\n)*+\r\n" % (_USUAL_LINE, _TOKEN))
+_USUAL_BEGIN = re.compile(_USUAL_LINE)
 _FIELD_LINES = re.compile(rb"(?:%b:[^\r\n]*+\r\n)*+" % _TOKEN)
 # CR and LF alone, and every other control character but the tab.
 _ILLEGAL = re.compile(rb"(?<!\r)\n|\r(?=[^\n])|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
@@ -48,7 +48,8 @@ class RequestHead:
     ``raw`` has its bytes with the blank line.  Field names in ``fields`` keep their case, and values have no
     white space around them.  ``version`` is ``(1, 0)`` or ``(1, 1)``.  ``target`` is in origin-form or ``*``.
     ``absolute`` is whether the client sent it in absolute-form, with the authority of the Host field.
-    ``named`` has the values of each field by its name in lower case.
+    ``named`` has the values of each field by its name in lower case; it is made of ``fields``, unless the
+    head shares both with another one.
     """
 
     raw: bytes
@@ -57,10 +58,11 @@ class RequestHead:
     version: tuple[int, int]
     fields: Fields
     absolute: bool = False
-    named: Mapping[bytes, list[bytes]] = field(init=False, repr=False, compare=False)
+    named: Mapping[bytes, list[bytes]] = field(default_factory=dict, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "named", by_name(self.fields))
+        if self.fields and not self.named:
+            object.__setattr__(self, "named", by_name(self.fields))
 
     def __repr__(self) -> str:
         """Return a text for logs and tracebacks, without the ticket and without field values."""
@@ -71,7 +73,8 @@ class RequestHead:
         """Return the head without the fields of these names, which are in lower case."""
         if names.isdisjoint(self.named):
             return self
-        return replace(self, fields=tuple(field for field in self.fields if field[0].lower() not in names))
+        kept = tuple(field for field in self.fields if field[0].lower() not in names)
+        return replace(self, fields=kept, named={})
 
     def values(self, name: bytes) -> list[bytes]:
         """Return the values of all fields of that name (lower case), in their order."""
@@ -112,11 +115,17 @@ def tokens(values: Sequence[bytes]) -> list[bytes]:
 
 
 class HeadReader:
-    """An incremental reader of one request head, which refuses a bad head as early as possible."""
+    """An incremental reader of one request head, which refuses a bad head as early as possible.
+
+    On a kept connection it remembers the last head: most clients send the same field lines with the next
+    request, and these are not read again.
+    """
 
     def __init__(self) -> None:
         self._buffer = bytearray()
         self._empty = 0
+        self._is_kept = False
+        self._last: RequestHead | None = None
 
     def __len__(self) -> int:
         return len(self._buffer)
@@ -124,6 +133,7 @@ class HeadReader:
     def restart(self) -> None:
         """Read another head, after the one before was complete."""
         self._empty = 0
+        self._is_kept = True
 
     def skip(self, octets: bytes) -> bytes:
         """Return these bytes without the empty lines in front of a request line (RFC 9112 2.2).
@@ -152,7 +162,7 @@ class HeadReader:
             end = octets.find(_END, 0, MAX_HEAD + len(_END))
             if end >= 0:  # mostly the whole head is in one read
                 size = end + len(_END)
-                return parse(octets[:size]), octets[size:]
+                return self._parse(octets[:size]), octets[size:]
         else:
             octets = self.skip(octets)
             if not octets:
@@ -168,7 +178,15 @@ class HeadReader:
             return None
         whole, rest = bytes(buffer[:size]), bytes(buffer[size:])
         self._buffer = bytearray()
-        return parse(whole), rest
+        return self._parse(whole), rest
+
+    def _parse(self, raw: bytes) -> RequestHead:
+        if self._last is not None and (like := _with_same_fields(raw, self._last)) is not None:
+            return like
+        head = parse(raw)
+        if self._is_kept and len(raw) <= _MAX_REMEMBERED and head.version == (1, 1):
+            self._last = head
+        return head
 
 
 def _refuse_illegal(octets: bytes | bytearray, start: int, end: int) -> None:
@@ -225,6 +243,18 @@ def parse(raw: bytes) -> RequestHead:
     if b"content-length" in head.named or b"transfer-encoding" in head.named:
         _check_framing(head)
     return head
+
+
+def _with_same_fields(raw: bytes, before: RequestHead) -> RequestHead | None:
+    """Return the head in these bytes if it is usual and has the field lines of one before, or else None.
+
+    Both have the same version, on which the checks of the fields depend.
+    """
+    line = _USUAL_BEGIN.match(raw)
+    if line is None or len(raw) > MAX_TARGET or raw[line.end() :] != before.raw[before.raw.find(b"\n") + 1 :]:
+        return None
+    method, target = line.groups()
+    return RequestHead(raw, method, target, before.version, before.fields, named=before.named)
 
 
 def _request_line(line: bytes) -> tuple[bytes, bytes, tuple[int, int]]:

@@ -14,7 +14,9 @@ _VALUE = rb"[\t \x21-\x7e\x80-\xff]*+"
 _LENIENT = (
     rb"[^\x00\n\x0b\x0c\r]*+"  # an upstream's values may have other control characters, see answer_head.py
 )
-_REQUEST = re.compile(rb"%b [\x21-\x7e]++ HTTP/1\.1\r\n(?:%b: %b\r\n)++\r\n" % (_NAME, _NAME, _VALUE))
+_REQUEST_LINE = rb"%b [\x21-\x7e]++ HTTP/1\.1\r\n" % _NAME
+_LINE = re.compile(_REQUEST_LINE)
+_REQUEST = re.compile(rb"%b(?:%b: %b\r\n)++\r\n" % (_REQUEST_LINE, _NAME, _VALUE))
 _ANSWER = re.compile(rb"HTTP/1\.1 [1-9][0-9]{2} %b\r\n(?:%b: %b\r\n)*+\r\n" % (_LENIENT, _NAME, _LENIENT))
 
 
@@ -28,6 +30,14 @@ def request_head(method: bytes, target: bytes, fields: Iterable[tuple[bytes, byt
     if _REQUEST.fullmatch(head) is None or head.count(b"\r\n") != len(lines):
         raise ValueError("the head of a request to the upstream has an illegal byte")
     return head
+
+
+def request_line(method: bytes, target: bytes) -> bytes:
+    """Return the request line of such a head, whose field lines are checked already."""
+    line = method + b" " + target + b" HTTP/1.1\r\n"
+    if _LINE.fullmatch(line) is None:
+        raise ValueError("the request line for the upstream has an illegal byte")
+    return line
 
 
 def answer_head(status: int, reason: bytes, fields: Iterable[tuple[bytes, bytes]]) -> bytes:

@@ -55,7 +55,7 @@ class LinkPlace:
         return None if self.kind is PlaceKind.SUBPROTOCOL else (self.kind.value, self.name)
 
     def url(self, public_url: str, link: str) -> str:
-        """Return the URL of a listener with a link in it, if links stand in its path or query."""
+        """Return the URL of a listener with a link, if links are in the path or in the query."""
         if self.kind is PlaceKind.PATH:
             return f"{public_url}{self.name.decode('ascii')}{link}"
         if self.kind is PlaceKind.QUERY:

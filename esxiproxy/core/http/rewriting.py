@@ -55,7 +55,7 @@ class ResponseRewriter:
         return cls(scheme, _hostname(own), names, b"https" if secure else b"http", host or b"", prefix)
 
     def response_fields(self, fields: Fields) -> list[tuple[bytes, bytes]]:
-        """Return these fields as the client gets them, each Set-Cookie by itself."""
+        """Return these fields as the client gets them, with each Set-Cookie in a field of its own."""
         return [(name, self.value(name.lower(), value)) for name, value in fields]
 
     def value(self, name: bytes, value: bytes) -> bytes:

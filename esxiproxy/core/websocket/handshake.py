@@ -23,6 +23,7 @@ from esxiproxy.core.http.link_place import without_link
 from esxiproxy.core.http.request import Request
 from esxiproxy.core.http.rewriting import ResponseRewriter, needs_rewriting
 from esxiproxy.core.http.via import via
+from esxiproxy.core.quick_init import quick_init
 from esxiproxy.core.routing import Principal, Subprotocol, Upstream
 
 BINARY = b"binary"
@@ -66,6 +67,7 @@ _NO_BODY = [b"0"]
 _BRIDGE = Subprotocol.BRIDGE
 
 
+@quick_init
 @dataclass(frozen=True, slots=True)
 class Upgrade:
     """The client's opening handshake: its key and its subprotocols in order of preference."""
@@ -74,6 +76,7 @@ class Upgrade:
     subprotocols: tuple[bytes, ...]
 
 
+@quick_init
 @dataclass(frozen=True, slots=True)
 class Acceptance:
     """An upstream's verified 101: the subprotocol that it chose, and its fields.
@@ -143,6 +146,8 @@ def _subprotocols_of(head: RequestHead) -> tuple[bytes, ...]:
     values = head.named.get(b"sec-websocket-protocol")
     if values is None:
         return ()
+    if len(values) == 1 and values[0] in _USUAL_SUBPROTOCOLS:
+        return (values[0],)
     listed = [stripped for value in values for part in value.split(b",") if (stripped := part.strip())]
     if len(set(listed)) != len(listed):
         raise MalformedRequest("a subprotocol is offered twice")

@@ -165,18 +165,21 @@ class Admission:
         """Acquire the claims of a session that has arrived.  Raises LimitReached or StateUnavailable."""
         self._check_taken(await self._take_for(session, claims, limits.queue_timeout))
 
-    async def take_decision_slots(self, session: Session, route: Route, limits: ConnectionLimits) -> None:
-        """Acquire the slots and marks that a session needs when its principal and route are known.
+    def decision_claims(self, session: Session, route: Route, limits: ConnectionLimits) -> tuple[Claim, ...]:
+        """Return the claims that a session needs when its principal and route are known."""
+        assert session.principal is not None
+        decided = limits.on_decision(session.principal.name, route.console, session.kind, route.max_consoles)
+        return (*route.claims, *decided)
+
+    async def take_decision_slots(
+        self, session: Session, route: Route, claims: Sequence[Claim], limits: ConnectionLimits
+    ) -> None:
+        """Acquire these slots and marks of a session whose principal and route are known.
 
         A session that has the mark of the same link, which may be reused, is replaced.  Raises LimitReached,
         LinkUsed or StateUnavailable.
         """
         queue = limits.queue_timeout
-        assert session.principal is not None
-        decided = limits.on_decision(session.principal.name, route.console, session.kind, route.max_consoles)
-        claims = (*route.claims, *decided)
-        if not claims:
-            return
         if route.claims:
             self._marked[session.id] = session
         full = await self._take_for(session, claims, queue)

@@ -15,7 +15,7 @@ from esxiproxy.net.sockets.tcp_info import tcp_info
 
 
 class Pinger:
-    """Pings a leg every ``interval`` seconds, and calls ``dead`` if nothing follows within ``timeout``.
+    """Pings a leg every ``interval`` seconds, and calls ``dead`` if no byte follows within ``timeout``.
 
     The first call of ``ping`` sends the first ping.
 

@@ -19,10 +19,11 @@ from esxiproxy.core.errors import (
     UpstreamLost,
     UpstreamTimeout,
 )
-from esxiproxy.core.http.answer_filter import AnswerFilter, uncompressed_request
+from esxiproxy.core.http.answer_filter import AnswerFilter
+from esxiproxy.core.http.fields import rewriter_for
 from esxiproxy.core.http.forwarding import Forwarding
-from esxiproxy.core.http.head import Fields
-from esxiproxy.core.http.message import LazyRewriter, may_be_repeated, upstream_request
+from esxiproxy.core.http.head_writer import request_head
+from esxiproxy.core.http.message import may_be_repeated
 from esxiproxy.core.http.portal import portal_request
 from esxiproxy.core.http.refusal import refusal
 from esxiproxy.core.routing import Upstream
@@ -101,23 +102,22 @@ class Exchange:
         self._upstream = upstream
         upstream.acquire(self)
         upstream.flow.observer = self
-        request: tuple[bytes, Fields, LazyRewriter]
+        request = session.request
         if gateway.portal is not None:
             gateway.admission.mark_dialled(session)
-            asked = portal_request(session.request, principal)
-            request = asked.target, asked.fields, asked.rewriter
+            asked = portal_request(request, principal)
+            head, rewriter = request_head(request.head.method, asked.target, asked.fields), asked.rewriter
         else:
-            request = upstream_request(
-                session.request, upstream.upstream, route.target, principal, route.prefix
-            )
+            target = request.head.target if route.target is None else route.target
             if gateway.answer_filters is not None:
-                target, fields, rewriter = request
-                self._filter = gateway.answer_filters.choose(session.request, target, principal)
-                if self._filter is not None:
-                    request = target, uncompressed_request(fields), rewriter
+                self._filter = gateway.answer_filters.choose(request, target, principal)
+            write = upstream.requests.head if self._filter is None else upstream.requests.uncompressed_head
+            head = write(request, target, principal)
+            rewriter = partial(rewriter_for, request, upstream.upstream, route.prefix)
         more = principal.response_fields if principal is not None else ()
         self._sender = upstream.upstream
-        upstream.transport.write(self._forwarding.begin(*request, more, self._filter))
+        self._forwarding.begin(rewriter, more, self._filter)
+        upstream.transport.write(head)
         held, self._held = self._held, b""
         self._deadlines.request_forwarded()
         if client.flow.blocked:

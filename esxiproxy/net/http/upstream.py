@@ -15,6 +15,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from esxiproxy.core.errors import SessionError, UpstreamLost
+from esxiproxy.core.http.request_writer import RequestWriter
 from esxiproxy.core.routing import Destination, Upstream
 from esxiproxy.core.session_limits import SessionLimits
 from esxiproxy.net.admission.slot import SlotOwner
@@ -42,7 +43,7 @@ class HttpUpstream(SlotOwner, Protocol):
     ``opened`` fires with this object when a request may be written: after the TCP connect, and with TLS
     after the certificate was verified.  It fails with a SessionError.  ``exchange`` is the current exchange.
     ``reused`` is whether an exchange has used the connection before.  ``upstream`` has the settings of the
-    address that it is connected to.
+    address that it is connected to.  ``requests`` writes the heads of the requests.
     """
 
     transport: Any
@@ -59,6 +60,7 @@ class HttpUpstream(SlotOwner, Protocol):
     ) -> None:
         self.destination = destination
         self.upstream = upstream
+        self.requests = RequestWriter(upstream)
         self.proxy_header = proxy_header
         self.may_send: Callable[[], bool] = lambda: True
         self.address: tuple[str, int] | None = None

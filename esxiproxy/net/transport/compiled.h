@@ -45,8 +45,9 @@ Py_ssize_t buffer_flush(const struct connection *sink, Py_ssize_t size);
 void buffer_set_openssl(const uintptr_t *addresses);
 int buffer_has_openssl(void);
 
-/* What examines the bytes of one stream.  Its state is that of Python objects, which have it between two calls.  An
-   attribute of `__slots__` has the same offset in every object of its class, so it is read without a look-up. */
+/* A scanner, which examines the bytes of one stream.  Its state is that of Python objects, which have it between two
+   calls.  An attribute of `__slots__` has the same offset in every object of its class, so it is read without a
+   look-up. */
 struct scanner {
     const struct scanner_kind *kind;
     PyObject *objects;           /* a tuple of the Python objects */

@@ -55,6 +55,17 @@ class Decision:
     """
 
     _log = Logger()
+    authenticator: Plugin | None = None
+    """The authenticator that knows the client, from its answer on."""
+    upgrades_only = False
+    """Whether the router that has the route is for consoles only."""
+    # A decision without a wait sets none of the following ones but _asked.
+    _is_over = False
+    _asked = ""
+    _asked_at = 0.0
+    _deciding: Deferred[Any] | None = None
+    _result: Deferred[Any] | None = None
+    _deadline: IDelayedCall | None = None
 
     def __init__(
         self,
@@ -69,16 +80,6 @@ class Decision:
         self._authenticators = authenticators
         self._routers = routers
         self._clock = clock
-        self.authenticator: Plugin | None = None
-        """The authenticator that knows the client, from its answer on."""
-        self.upgrades_only = False
-        """Whether the router that has the route is for consoles only."""
-        self._is_over = False
-        self._asked = ""
-        self._asked_at = 0.0
-        self._deciding: Deferred[Any] | None = None
-        self._result: Deferred[Any] | None = None
-        self._deadline: IDelayedCall | None = None
 
     def start(self) -> tuple[Principal, Route] | Deferred[tuple[Principal, Route]]:
         """Return the decision, or what fires with it if a plugin waits for something.

@@ -8,7 +8,6 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 
 from esxiproxy.core.errors import (
@@ -129,7 +128,7 @@ class Gateway:
             session, self._authenticators, self._routers, admission.clock, self._router_cookies
         )
         decided = decision.start()
-        principal, route = await decided if isinstance(decided, Deferred) else decided
+        principal, route = decided if isinstance(decided, tuple) else await decided
         forwarded = forwarded and not decision.upgrades_only
         if drains is not None and not forwarded and drains.current.has_own:
             await check_route(drains, session, route, self._connector)
@@ -137,7 +136,8 @@ class Gateway:
             await admission.check_claims(route.claims)
             raise UpgradeRequired("only WebSocket connections are served here")
         limits = self._connection_limits_of(route.upstream)
-        await admission.take_decision_slots(session, route, limits)
+        if claims := admission.decision_claims(session, route, limits):
+            await admission.take_decision_slots(session, route, claims, limits)
         if not is_page and self._logins is not None and decision.authenticator is not None:
             self._logins.remember(session, decision.authenticator)
         return principal, route

@@ -104,7 +104,7 @@ class MessageReader:
 
 @dataclass(frozen=True, slots=True)
 class ShellRequest:
-    """The shell that a terminal wants.
+    """The request of a terminal for a shell.
 
     With ``terminal`` it is an interactive one, else one that reads lines.  ``worker`` is the number of the
     worker whose shell is wanted, None for the process that is asked, and ``generation`` is that of the

@@ -50,7 +50,7 @@ MAX_LOGIN_ATTEMPTS = 6
 
 
 class LoginAudit(Protocol):
-    """Writes down who logs in."""
+    """Records logins."""
 
     def logged_in(self, operator: str, source: str) -> Awaitable[str]:
         """Write that an operator logs in from an address, and return an id.  An exception refuses it."""

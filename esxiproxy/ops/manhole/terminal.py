@@ -1,4 +1,4 @@
-"""A terminal: connected to the shell of this process, and for a while to that of a worker."""
+"""A terminal, which is connected to the shell of this process, or to that of a worker."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ REQUEST_TIMEOUT = 10.0
 
 
 class ShellAudit(Protocol):
-    """Writes down who opens a shell."""
+    """Records shells that are opened."""
 
     def begun(self, operator: str, request: ShellRequest) -> Awaitable[str]:
         """Write that an operator opens a shell, and return an id.  An exception refuses the shell."""

@@ -1,6 +1,6 @@
 """The folder in which the processes of one machine store their metrics.
 
-Each process has files of its own, which it maps into its memory.  What it has counted stays there when it
+Each process has files of its own, which it maps into its memory.  Its counts stay there when it
 crashes.  The folder has these files:
 
 ``counter_ID.db``, ``histogram_ID.db``, ``gauge_livesum_ID.db``

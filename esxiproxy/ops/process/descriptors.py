@@ -117,7 +117,7 @@ class Descriptors:
 
 
 def used_descriptors() -> int:
-    """Return the number of open descriptors of this process, 0 where the platform does not tell it.
+    """Return the number of open descriptors of this process, 0 where the platform has no such number.
 
     Since Linux 6.2 the size of /proc/self/fd is that number; on an older kernel the directory is listed.
     """

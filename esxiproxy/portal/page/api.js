@@ -30,7 +30,7 @@ export const read = (path, parameters) => api.read(path, parameters);
 export const readByItself = (path, parameters) => api.read(path, parameters, { "X-Automatic-Request": "1" });
 
 /** Send a GET that extends the login, if it has not ended; a page that shows a console stays as it is. */
-export const use = (path) => quietApi.read(path).catch(() => {});
+export const use = (path, parameters) => quietApi.read(path, parameters).catch(() => {});
 
 /** Return what a POST answers. Throws ApiError. */
 export const act = (path, body) => api.act(path, body);

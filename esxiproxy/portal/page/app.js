@@ -4,7 +4,8 @@ import { html, render, useEffect, useRef, useState } from "../../admin/page/libr
 import { count } from "../../admin/page/format.js";
 import { FIRST_SNAPSHOT, LiveStream } from "../../admin/page/live.js";
 import { Name, Sentence } from "../../admin/page/parts/name.js";
-import { act, address, readByItself } from "./api.js";
+import { watchUse } from "../viewer/use.js";
+import { act, address, readByItself, use } from "./api.js";
 import { useRoute } from "./route.js";
 import { MachineRow } from "./parts/machine.js";
 import { Search } from "./parts/search.js";
@@ -21,6 +22,8 @@ const STREAM = {
 export function start(element) {
   element.replaceChildren();
   render(html`<${Page} />`, element);
+  // A search changes the event stream alone, which extends no login.
+  watchUse(document, () => use("machines", { limit: 1 }));
 }
 
 function Page() {
@@ -59,7 +62,7 @@ function skip(event) {
   document.getElementById("machines").focus();
 }
 
-/** Who is logged in, and the way out. */
+/** The name of the user, and the logout. */
 function Header({ live, say }) {
   const { status, connection } = live;
   const leave = async () => {

@@ -1,4 +1,4 @@
-// What the page shows stands in the query of its URL: the search, the favourites, the place in the list.
+// The state of the page is in the query of its URL: the search, the favourites, the place in the list.
 
 import { useEffect, useState } from "../../admin/page/library/htm-preact.js";
 

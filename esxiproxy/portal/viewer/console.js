@@ -16,7 +16,8 @@ export const State = Object.freeze({ CONNECTING: "connecting", OPEN: "open", WAI
 const ONCE = "Its link opens a console once: ask for another link where it came from.";
 
 /**
- * A console that is shown in `element`. `url()` resolves to the URL of a WebSocket, for each attempt anew.
+ * A console that is shown in `element`. `url(isWanted)` resolves to the URL of a WebSocket, for each attempt anew; it
+ * throws where the console is not to be opened. `isWanted` is false for an attempt of the page itself.
  * `explain()` resolves to `{sentence, isFinal}` when an opening failed, since a browser tells no status. With
  * `isOnce` the URL works once: a console that is lost does not come back. Events: `state` with `{state, sentence}`,
  * `clipboard` with the host's text, and `leave` when the user leaves the screen with the keyboard.
@@ -54,7 +55,7 @@ export class Console extends EventTarget {
     if (this.state === State.CONNECTING || this.state === State.OPEN) return;
     this._attempt = 0;
     this._lostAt = null;
-    this._connect();
+    this._connect(true);
   }
 
   /** Close the console; it stays closed. */
@@ -82,12 +83,12 @@ export class Console extends EventTarget {
     this._rfb?.focus({ preventScroll: true });
   }
 
-  async _connect() {
+  async _connect(isWanted) {
     this._show(State.CONNECTING, "");
     const attempt = (this._current = {});
     let url;
     try {
-      url = await this._url();
+      url = await this._url(isWanted);
     } catch {
       if (attempt === this._current) this._refused();
       return;
@@ -106,6 +107,7 @@ export class Console extends EventTarget {
     rfb.addEventListener("connect", () => {
       openedAt = performance.now();
       this._isUsed = true;
+      this._element.querySelector("canvas")?.setAttribute("aria-label", this._element.getAttribute("aria-label"));
       this._show(State.OPEN, "");
       this.focus();
     });
@@ -154,7 +156,7 @@ export class Console extends EventTarget {
     this._attempt += 1;
     this._show(State.WAITING, sentence);
     clearTimeout(this._timer);
-    this._timer = setTimeout(() => this._connect(), delay);
+    this._timer = setTimeout(() => this._connect(false), delay);
   }
 
   _release() {

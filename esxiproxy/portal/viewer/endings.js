@@ -1,4 +1,4 @@
-// What the end of a console means: a sentence for the screen, and whether the page asks again by itself.
+// The meaning of the end of a console: a sentence for the screen, and whether the page opens it again.
 
 /** Codes of ends that an operator or a rule wants: asking again would be against it (RFC 6455 7.4.1). */
 const FINAL = new Set([1002, 1003, 1007, 1008, 1009, 1010]);

@@ -10,7 +10,7 @@ const LEAVING = ["ControlLeft", "AltLeft"];
 /** Milliseconds within which AltRight follows the ControlLeft that Windows invents for AltGr. */
 const ALT_GR = 50;
 
-/** How the keyboard of an operating system differs: Windows invents keys, macOS leaves out releases. */
+/** Differences of operating systems: Windows adds key events, macOS leaves out releases. */
 export function platformOf(name) {
   return { isWindows: /^win/i.test(name), isMac: /^(mac|iphone|ipad)/i.test(name) };
 }

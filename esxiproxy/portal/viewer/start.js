@@ -11,6 +11,7 @@ const REFUSED = {
     "Ask for another link where it came from.",
   isFinal: true,
 };
+const DROPPED = { sentence: "A user of the portal has ended consoles of this machine.", isFinal: true };
 /** Milliseconds after which the proxy is asked again. */
 const AGAIN = 3000;
 const problem = document.getElementById("problem");
@@ -34,10 +35,15 @@ async function begin() {
   const { showConsole } = await import("./viewer.js");
   const scheme = location.protocol === "https:" ? "wss" : "ws";
   const path = isLink ? location.pathname : `/vm/${encodeURIComponent(machine.vsphere)}/${encodeURIComponent(machine.uuid)}`;
+  let isDropped = false;
   showConsole(RFB, {
     machine: { name: visible(machine.name) },
-    url: async () => `${scheme}://${location.host}${path}`,
-    explain: () => (isLink ? REFUSED : explain(machine)),
+    url: async (isWanted) => {
+      isDropped = !isLink && !isWanted && (await wasDropped(machine));
+      if (isDropped) throw new Error(DROPPED.sentence);
+      return `${scheme}://${location.host}${path}`;
+    },
+    explain: () => (isLink ? REFUSED : isDropped ? DROPPED : explain(machine)),
     isOnce: isLink,
     // Work in a console is a use of the login, which would be idle otherwise and could not open it again.
     used: isLink ? undefined : () => use(ofMachine(machine)),
@@ -64,6 +70,15 @@ async function findMachine() {
       problem.textContent = visible(error.message);
     }
     await new Promise((resolve) => setTimeout(resolve, AGAIN));
+  }
+}
+
+/** Return whether a user has just ended consoles of the machine: to come back at once would undo it. */
+async function wasDropped(machine) {
+  try {
+    return (await readByItself(ofMachine(machine))).dropped;
+  } catch {
+    return false;
   }
 }
 

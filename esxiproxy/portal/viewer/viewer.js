@@ -3,6 +3,7 @@
 import { Console, State } from "./console.js";
 import { watchQuality } from "./quality.js";
 import { startToolbar } from "./toolbar.js";
+import { watchUse } from "./use.js";
 
 const WORDS = {
   [State.CONNECTING]: "connecting",
@@ -11,13 +12,10 @@ const WORDS = {
   [State.ENDED]: "closed",
 };
 
-/** Milliseconds between two reports that the console is in use. */
-const USE_INTERVAL = 60000;
-
 /**
  * Show a console. `machine` is `{name}`; `url()` resolves to the WebSocket's URL, which works once with `isOnce`;
  * `explain()` resolves to `{sentence, isFinal}` after a refused opening; `resize(width, height)` is undefined where
- * it is not allowed; `used()` is called at the first input of the user and then at most once a minute; `probe` is a
+ * it is not allowed; `used()` is called at the first input of the user and then at most every 20 s; `probe` is a
  * small resource for measuring the round trip. Returns the console.
  */
 export function showConsole(RFB, { machine, url, explain, resize, probe, used = () => {}, isOnce = false }) {
@@ -39,6 +37,7 @@ export function showConsole(RFB, { machine, url, explain, resize, probe, used = 
     find("again").hidden = !isOver || !console_.canOpen;
     for (const id of ["ctrl-alt-del", "type"]) find(id).disabled = state !== State.OPEN;
     find("close").disabled = isOver;
+    find("hint").hidden = state !== State.OPEN;
     if (isOver) (console_.canOpen ? find("again") : find("back")).focus();
   });
   console_.addEventListener("leave", () => find("ctrl-alt-del").focus());
@@ -53,16 +52,4 @@ export function showConsole(RFB, { machine, url, explain, resize, probe, used = 
   window.addEventListener("pagehide", () => console_.close());
   console_.open();
   return console_;
-}
-
-function watchUse(element, used) {
-  let last = -Infinity;
-  const noted = () => {
-    if (performance.now() - last < USE_INTERVAL) return;
-    last = performance.now();
-    used();
-  };
-  for (const name of ["keydown", "pointerdown", "wheel"]) {
-    element.addEventListener(name, noted, { capture: true, passive: true });
-  }
 }

@@ -129,7 +129,7 @@ class SimulatedInventory:
         self.changed(machine.ref)
 
     def changed(self, ref: Ref) -> None:
-        """Tell the listeners that an object has changed."""
+        """Notify the listeners of the change of an object."""
         for listener in tuple(self.listeners):
             listener(ref)
 

@@ -111,7 +111,7 @@ class ComputeObject(Entity):
 
 
 class HostObject(Entity):
-    """A host of the inventory, which stands for a simulated ESXi host with its consoles."""
+    """A host of the inventory, whose consoles are those of a simulated ESXi host."""
 
     def __init__(self, ref: Ref, name: str, parent: Entity, esxi: SimulatedHost) -> None:
         super().__init__(ref, name, parent)

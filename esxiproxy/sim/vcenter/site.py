@@ -1,4 +1,4 @@
-"""The HTTPS site of a simulated vCenter: /sdk, /api and /screen."""
+"""The HTTPS site of a simulated vCenter: /sdk, /api, /screen and /ui."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from esxiproxy.sim.vcenter.rest import RestAnswer, RestEndpoint, basic_credentia
 from esxiproxy.sim.vcenter.sessions import COOKIE, SessionStore
 from esxiproxy.sim.vcenter.soap_faults import VimFault
 from esxiproxy.sim.vcenter.vi_json import ViJsonEndpoint
+from esxiproxy.sim.vcenter.webconsole.pages import WebConsole
 
 JSON: Final = "application/json"
 GARBAGE: Final = b"<html><body>This is no SOAP.</body></html>"
@@ -192,6 +193,7 @@ def make_site(
     inventory: SimulatedInventory,
     sessions: SessionStore,
     versions: tuple[str, ...],
+    console: WebConsole,
 ) -> Site:
     """Return the site with everything below it."""
     root = Resource()
@@ -201,6 +203,7 @@ def make_site(
     root.putChild(b"sdk", sdk)
     root.putChild(b"api", RestResource(rest, endpoint))
     root.putChild(b"screen", ScreenResource(inventory, sessions))
+    root.putChild(b"ui", console.resource())
     return QuietSite(root)
 
 

@@ -34,6 +34,7 @@ from esxiproxy.sim.vcenter.session_calls import SessionCalls
 from esxiproxy.sim.vcenter.sessions import SessionStore, VCenterSession
 from esxiproxy.sim.vcenter.site import make_site
 from esxiproxy.sim.vcenter.tasks import Tasks
+from esxiproxy.sim.vcenter.webconsole.pages import WebConsole
 
 FIRST_HOST = 11
 """The hosts are bound to 127.0.0.11 and the next addresses, so that each has an address of its own."""
@@ -81,6 +82,9 @@ class SimulatedVCenter(MultiService):
         else:
             self.certificate = certificate.load_or_make(options.certificate, options.private_key)
         self._context = _CurrentContext(self.certificate)
+        self._console = WebConsole(
+            options.name, self.inventory, self.sessions, lambda: self.certificate.sha1, reactor
+        )
         self._reactor = reactor
         self._port: IListeningPort | None = None
         self._control: IListeningPort | None = None
@@ -137,7 +141,8 @@ class SimulatedVCenter(MultiService):
     def start_listening(self) -> None:
         """Open the HTTPS port."""
         rest = RestEndpoint(self.inventory, self.sessions, self.machines.issue)
-        site = make_site(self.soap, rest, self.inventory, self.sessions, self.options.supported)
+        versions = self.options.supported
+        site = make_site(self.soap, rest, self.inventory, self.sessions, versions, self._console)
         secured = TLSMemoryBIOFactory(self._context, False, site, self._reactor)
         limited = ConnectionLimiter(secured, self.connections)
         port = self._reactor.listenTCP(self._bound, limited, backlog=512, interface=self.options.interface)

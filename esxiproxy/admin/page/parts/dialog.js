@@ -38,7 +38,7 @@ export function Action({ title, verb, danger, disabled, seen, perform, onDone, o
       form.current?.closest("dialog").close();
       onDone(done);
     } catch (error) {
-      // Somebody may have closed the dialog meanwhile.
+      // The user may have closed the dialog meanwhile.
       if (!form.current) onDone(`${verb} failed: ${error.message}`);
       setProblem(error.message);
       setBusy(false);

@@ -32,7 +32,7 @@ export function Filter({ value, columns, onChange }) {
   </form>`;
 }
 
-/** Where the window stands in the list, and steps to others; `shown` is the offset of the rows that are drawn. */
+/** The place of the window in the list, and buttons for others; `shown` is the offset of the rows that are drawn. */
 export function Pager({ shown, offset, limit, matching, total, onChange }) {
   const last = Math.max(0, Math.floor((matching - 1) / limit) * limit);
   const end = Math.min(shown + limit, matching);

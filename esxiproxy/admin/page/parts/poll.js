@@ -1,4 +1,4 @@
-// What the event stream does not have is read again and again while somebody sees it.
+// Values that the event stream does not have are read repeatedly while they are visible.
 
 import { useEffect, useState } from "../library/htm-preact.js";
 import { read } from "../api.js";

@@ -1,4 +1,4 @@
-// Tables whose rows change while somebody reads them or moves through them with the keyboard.
+// Tables whose rows change while a user reads them or moves through them with the keyboard.
 
 import { html, useLayoutEffect, useRef } from "../library/htm-preact.js";
 

@@ -8,8 +8,8 @@ import { Kill, linkScope } from "../actions/kill.js";
 import { Drain, Undrain, titleOf } from "../actions/drain.js";
 import { Revoke } from "../actions/links.js";
 
-/** Days before the end of a certificate from which on it needs attention. */
-export const SOON = 21;
+/** Days before the end of a certificate from which on it needs attention, as in `esxiproxy status`. */
+export const SOON = 30;
 
 const name = (column) => (row) => html`<${Name} text=${row[column]} />`;
 const none = html`<span class="none">–</span>`;

@@ -1,4 +1,4 @@
-// Who is on the console of a machine, by whichever way, and the end of these consoles.
+// The users on the console of a machine, in any way of connecting, and the end of these consoles.
 
 import { html, useEffect, useRef, useState } from "../../../admin/page/library/htm-preact.js";
 import { counted, visible } from "../../../admin/page/format.js";
