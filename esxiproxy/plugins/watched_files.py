@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from enum import Enum
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -17,6 +18,15 @@ T = TypeVar("T")
 
 SETTLE_DELAY = 0.5
 """Seconds between the sight of a change and the reading, since programs write a file in several steps."""
+
+
+class OnRemoved(Enum):
+    """The treatment of running consoles when their host or their user is removed from a file."""
+
+    KEEP = "keep"
+    """Consoles continue."""
+    END = "end"
+    """Consoles are closed."""
 
 
 class WatchedFiles(Generic[T]):
