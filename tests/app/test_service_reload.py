@@ -222,7 +222,7 @@ def manhole(folder, port, keys="keys"):
     return config.ini(ONE, manhole=port, manhole_keys=keys, manhole_host_key="host_key")
 
 
-def test_a_manhole_that_moves_is_there_before_the_old_one_goes(tmp_path):
+def test_a_manhole_with_a_new_address_is_bound_before_the_old_one_closes(tmp_path):
     world = World(tmp_path, manhole(tmp_path, 2222))
     assert world.ports == [81, 2222]
     world.reactor.taken.add(2223)

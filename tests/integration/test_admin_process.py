@@ -212,7 +212,7 @@ def logged_in(port: int, login: str | None) -> int:
         return connection.getresponse().status
 
 
-def test_a_signal_to_everybody_ends_it_once(text: Text) -> None:
+def test_a_signal_to_all_processes_ends_it_once(text: Text) -> None:
     with Crew(text()) as crew:
         for pid in [crew.pid, *crew.workers(), *crew.admins()]:
             os.kill(pid, signal.SIGTERM)
