@@ -19,7 +19,7 @@ from tests.support.certificates import Authority, self_signed
 
 START = 0.03
 """Seconds that the load takes to start."""
-SETTLE = 0.05
+SETTLE_DELAY = 0.05
 """Seconds between two loads, in which closing connections end."""
 
 Figures = dict[str, float]
@@ -112,7 +112,7 @@ class Stage:
             raise LoadFailed(f"{case} {mode.name} {peer.name}: {problem.strip() or process.returncode}")
         figures: Figures = json.loads(output)
         figures |= {"cpu": cpu, "wanted": wanted, "load": busy}
-        time.sleep(SETTLE)
+        time.sleep(SETTLE_DELAY)
         return figures
 
     @contextlib.contextmanager

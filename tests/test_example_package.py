@@ -97,7 +97,7 @@ def configuration(folder: Path, port: int, more: str = "") -> str:
         "[router lab]\ntype = team\ngroup = lab\nupstream = esxi1\n",
         f"[authenticator keys]\ntype = api_key\nfile = {folder / 'clients.txt'}\n",
         more,
-        decision_timeout="500ms",
+        decision_timeout="2s",
     )
 
 
@@ -223,7 +223,7 @@ def test_a_plugin_that_fails_disturbs_no_other_request(
         assert raising.ask("/console").status == 500
         echoes(client)
         assert hanging.recv_head().status == 504
-        until(lambda: "the router hangs1 did not answer within 0.5 s" in proxy.log(), "the log has its name")
+        until(lambda: "the router hangs1 did not answer within 2 s" in proxy.log(), "the log has its name")
         assert "the router raises1 failed in session" in proxy.log()
         assert "RuntimeError: a bug" in proxy.log()
         later.open("/console", fields=[("X-Api-Key", KEY)])

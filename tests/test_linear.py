@@ -8,7 +8,7 @@ from ipaddress import ip_network
 import pytest
 
 from esxiproxy.core.errors import MalformedRequest, OriginRefused, RouteNotFound
-from esxiproxy.core.http.answer_head import AnswerHeadReader, parse_answer
+from esxiproxy.core.http.answer_head import AnswerHeadReader, parse_answer, take_usual_head
 from esxiproxy.core.http.chunked_body import ChunkedBody
 from esxiproxy.core.http.forwarded import TrustedProxies, forwarded_client
 from esxiproxy.core.http.head import MAX_HEAD, HeadReader, RequestHead, tokens
@@ -179,6 +179,10 @@ CALLS = {
     "an answer's fields": lambda run: read_answer(b"X: a\r\n" + run),
     "an answer's value": lambda run: read_answer(b"Content-Length: " + run),
     "an answer's Connection as it is read": lambda run: read_answer(b"Connection: " + run),
+    "a usual answer's value": lambda run: take_usual_head(b"HTTP/1.1 200 OK\r\nX: a" + run + b"\r\n\r\n"),
+    "a usual answer's small fields": lambda run: take_usual_head(
+        b"HTTP/1.1 200 OK\r\n" + b"A: b\r\n" * len(run)
+    ),
     "an answer's small fields": lambda run: read_answer(b"A:\r\n" * (len(run) // 8)),
     "an answer's small folded lines": lambda run: read_answer(b"A:\r\n" + b" \r\n" * len(run)),
     "an answer's head byte by byte": lambda run: read_answer(b"X: a" + run, step=1),

@@ -32,6 +32,23 @@ def test_only_tables_are_longer_than_400_lines() -> None:
     assert long == TABLES
 
 
+VAGUE = re.compile(
+    r"\b(whoever|somebody|anybody|everybody)\b|^(What|Who|Whoever|Where|One that|It|Nor)\b", re.IGNORECASE
+)
+
+
+def test_docstrings_name_their_subject() -> None:
+    """CONTRIBUTING.md has the rules.  The user named nobody is allowed."""
+    kinds = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+    found = [
+        f"{path.relative_to(ROOT)}: {text}"
+        for path in FILES
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, kinds) and VAGUE.search(text := ast.get_docstring(node) or "")
+    ]
+    assert found == []
+
+
 def test_every_child_of_a_test_is_given_its_environment() -> None:
     """A child whose lines a test waits for has to flush them: see `programs.environment`."""
     found = [

@@ -35,7 +35,7 @@ class Load:
         self.ended = dict.fromkeys(("client", "upstream"), 0)
         """Consoles whose time had come, by who ended them."""
         self.shown: dict[bytes, float] = {}
-        """Certificates, with the last time at which somebody began to connect who was shown this one."""
+        """Certificates, with the last time at which a client that was shown this one began to connect."""
         self._pace = pace
         self._rng = random.Random(1)
         self._number = 0

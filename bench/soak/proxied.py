@@ -85,7 +85,7 @@ class Stage:
     own: Certificate
     """What the listener with TLS shows."""
     idle: Usage
-    """What the proxy has when nobody is connected."""
+    """The usage of the proxy without clients."""
 
     def usage(self) -> Usage:
         """Return the present usage of the proxy."""

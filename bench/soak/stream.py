@@ -12,7 +12,7 @@ from bench.soak.loop import Loop
 
 WAIT = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 READ = 1 << 16
-LAST_WORDS = 10.0
+CLOSE_TIMEOUT = 10.0
 """Seconds that the other side has to take what is left when a stream is ended."""
 NO_LINGER = struct.pack("ii", 1, 0)
 
@@ -95,7 +95,7 @@ class Stream:
         self.ended = True
         if self._out:
             self._watch(select.EPOLLOUT)
-            self._loop.later(LAST_WORDS, self._close)
+            self._loop.later(CLOSE_TIMEOUT, self._close)
         else:
             self._close()
 

@@ -14,7 +14,7 @@ class Fault(enum.Enum):
     REFUSED = "refused"
     """A connection, or its opening handshake, failed or was late."""
     LOST = "lost"
-    """A console ended, or fell silent, and nobody had asked for it."""
+    """A console ended or became silent without an order."""
     WRONG = "wrong"
     """A byte was lost, repeated or changed, or a frame broke a rule."""
     LINGERS = "lingers"

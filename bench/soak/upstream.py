@@ -25,7 +25,7 @@ from tests.support.websocket import (
 )
 
 MOST_WAITING = 1 << 16
-"""Bytes; to whoever does not read them nothing is sent on its own."""
+"""Bytes that may wait for a client before the upstream stops to send on its own."""
 _TARGET = re.compile(rb"GET /ticket/[^ ]*-(\d+) ")
 _KEY = re.compile(rb"\r\nsec-websocket-key: *(\S+)", re.IGNORECASE)
 

@@ -102,6 +102,7 @@ class AuditLog:
         outcome: str,
         detail: str,
     ) -> None:
+        """Write one line to the file, and to the log unless the action just begins.  Raises AuditFailed."""
         reason = str(arguments.get("reason", ""))
         line = {
             "time": self._time_of_day(),

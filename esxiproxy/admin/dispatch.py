@@ -113,6 +113,7 @@ class Dispatcher:
         query: bytes,
         body: bytes,
     ) -> Reply:
+        """Return the reply to a request whose client has logged in.  Raises ApiError."""
         actor = login.actor
         if operation is None:
             if actor.role is None:

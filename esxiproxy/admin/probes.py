@@ -42,6 +42,7 @@ class ProbeAnswers:
             return 503, _TEXT, b"too many requests wait for this: ask again later\n"
 
     async def _answer(self, path: bytes, accept: str) -> Answer | None:
+        """Return the answer to a request of a probe, or None for another path."""
         if path == b"/healthz":
             alive = self._control.is_alive()
             return (200, _TEXT, b"alive\n") if alive else (503, _TEXT, b"the workers give no sign of life\n")

@@ -149,6 +149,7 @@ class Root(resource.Resource):
         self._send(request, 500, _TEXT, b"an internal error\n")
 
     async def _answer(self, request: Any) -> None:
+        """Answer a request: a page, an operation of the API or a probe."""
         path = request.uri.partition(b"?")[0]
         if request.is_too_long:
             request.channel.persistent = False
@@ -193,6 +194,7 @@ class Root(resource.Resource):
         return reply is None
 
     def _stream(self, request: Any, reply: Reply) -> None:
+        """Begin an event stream, or refuse it if there are too many."""
         assert self._open_stream is not None and reply.events is not None
         if request._disconnected:
             return

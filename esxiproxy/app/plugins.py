@@ -175,6 +175,7 @@ class Plugins(MultiService):
             self._log.failure("[{section}] failed while it stopped", section=section)
 
     def _create(self, section: PluginSection, config: Config) -> PluginService:
+        """Create the instance of a section.  Raises StartupError."""
         before = self._instances.get(section.section)
         threads = PluginThreads(section.section, self._reactor)
         files = FileWatch(section.section, self._reactor)

@@ -227,6 +227,7 @@ class ProxyService(MultiService):
         return self._lock.run(lambda: Deferred.fromCoroutine(self._reload(config)))
 
     async def _reload(self, config: Config) -> None:
+        """Start everything that the configuration adds, and only then replace and end what it removes."""
         if not self.running:
             raise StartupError("the proxy is not running")
         before = self.proxy.renew(config.upstreams.values())
@@ -320,6 +321,7 @@ class ProxyService(MultiService):
         self._abort_stop()
 
     async def _stop(self) -> None:
+        """Drain the listeners, and stop all services in an order that loses no record."""
         Service.stopService(self)
         limits = self.proxy.limits
         seconds = limits.drain_timeout + limits.close_timeout + _DRAIN_GRACE

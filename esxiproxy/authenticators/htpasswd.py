@@ -14,7 +14,7 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from esxiproxy.authenticators.keys import ON_REMOVED, REAUTHENTICATION, OnRemoved
+from esxiproxy.authenticators.keys import ON_REMOVED, REAUTHENTICATION
 from esxiproxy.authenticators.login_store import USER_REMOVED
 from esxiproxy.authenticators.login_throttle import LoginThrottle
 from esxiproxy.authenticators.password_checks import PasswordChecks
@@ -28,7 +28,7 @@ from esxiproxy.core.session.command import Selector, SelectorKind
 from esxiproxy.core.session.connection_limits import client_network
 from esxiproxy.interfaces import IAuthenticator, IPasswordCheck, IReauthenticator
 from esxiproxy.plugins import AUTHENTICATOR, BadValue, Context, Key, Names, SectionValues, path, plain
-from esxiproxy.plugins.watched_files import WatchedFiles
+from esxiproxy.plugins.watched_files import OnRemoved, WatchedFiles
 
 _REALM = re.compile(r"[ !#-\[\]-~]{1,64}")
 _CONSUMED = frozenset({b"authorization"})

@@ -163,6 +163,7 @@ class KeySetUrl:
             await waiting
 
     async def _fetch(self) -> None:
+        """Fetch the keys, and keep the old ones if that fails."""
         context = self._context
         try:
             answer = await context.http.request(

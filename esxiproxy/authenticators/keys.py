@@ -2,19 +2,8 @@
 
 from __future__ import annotations
 
-from enum import Enum
-
 from esxiproxy.plugins import AUTHENTICATOR, DURATION, DURATION_OR_OFF, Key, choice
-
-
-class OnRemoved(Enum):
-    """The end of a removed user's consoles."""
-
-    KEEP = "keep"
-    """They continue."""
-    END = "end"
-    """They are closed."""
-
+from esxiproxy.plugins.watched_files import OnRemoved
 
 ON_REMOVED = Key(
     "on_removed",

@@ -174,6 +174,7 @@ class OidcProvider:
         return self._context.clock.seconds() >= self._due_at
 
     async def _discover(self) -> None:
+        """Read the endpoints of the provider, and keep the old ones if that fails."""
         url, now = self.issuer.rstrip("/") + DISCOVERY, self._context.clock.seconds()
         self._due_at = now + (RETRY_INTERVAL if self._metadata is None else DISCOVERY_AGE)
         try:

@@ -221,6 +221,7 @@ class AdminClient:
     def _answer(
         self, method: str, target: str, content: str | None, fields: Mapping[str, str]
     ) -> tuple[int, bytes]:
+        """Return the status and the body of an answer.  Raises Unreachable."""
         connection = _UnixConnection(self.path, self._timeout)
         try:
             connection.request(method, target, content, dict(fields))

@@ -30,11 +30,11 @@ class InventoryMachine(Protocol):
 
     @property
     def name(self) -> str:
-        """Its name in the inventory."""
+        """The name in the inventory."""
 
     @property
     def folder(self) -> str:
-        """Its folder, as in ``/Prod/Web``; ``/`` is the root."""
+        """The folder, as in ``/Prod/Web``; ``/`` is the root."""
 
     @property
     def host(self) -> str:
@@ -42,7 +42,7 @@ class InventoryMachine(Protocol):
 
     @property
     def tags(self) -> Collection[str]:
-        """Its tags."""
+        """The tags."""
 
 
 class PatternKind(Enum):

@@ -66,7 +66,7 @@ class ListedMachine(InventoryMachine, Protocol):
 
     @property
     def id(self) -> str:
-        """Its name among the machines of all vCenters, as ``SECTION/UUID``."""
+        """The name among the machines of all vCenters, as ``SECTION/UUID``."""
 
     @property
     def max_consoles(self) -> int | None:

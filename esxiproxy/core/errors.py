@@ -245,7 +245,7 @@ class StateUnavailable(SessionError):
 
 
 class ServiceUnavailable(SessionError):
-    """A service that the proxy asks gave no answer, or no valid one."""
+    """A service that the proxy asks did not answer, or gave no valid answer."""
 
     advice = (
         "The log names the service: that of `forward` or of `resolver`, or the URL of the `jwt` keys. Check "

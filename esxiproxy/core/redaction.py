@@ -219,6 +219,7 @@ def _decoded(match: re.Match[bytes]) -> bytes:
 
 
 def _hide(octets: bytes, whole: bool) -> bytes:
+    """Return the bytes with their secrets hidden; percent-encoded bytes are taken as they are."""
     if not _is_suspect(octets):
         return octets
     octets = _SIGNED.sub(_HIDDEN, octets)

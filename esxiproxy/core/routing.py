@@ -33,7 +33,7 @@ class TLSProfile(Enum):
     INTERMEDIATE = "intermediate"
     """TLS 1.2 and 1.3 with ECDHE."""
     OLD = "old"
-    """Also TLS 1.0 and 1.1, key exchange by RSA and DHE, and hosts without secure renegotiation."""
+    """TLS 1.0 and 1.1 as well, key exchange by RSA and DHE, and hosts without secure renegotiation."""
 
 
 class Subprotocol(Enum):
@@ -49,13 +49,13 @@ class Balance(Enum):
     """The order in which several addresses of an upstream are tried."""
 
     FIRST = "first"
-    """As they are written."""
+    """In the order of the configuration."""
     ROUND_ROBIN = "round_robin"
-    """Beginning with the next one for each session."""
+    """Each session begins with the next address."""
     LEAST_SESSIONS = "least_sessions"
-    """Those with the fewest connections first."""
+    """Addresses with the fewest connections come first."""
     HASH = "hash"
-    """By the network of the client, which keeps its order while addresses come and go."""
+    """By the network of the client, whose order stays when addresses are added or removed."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,6 +71,7 @@ class ServerWriter:
     def _listener(
         self, server: Directive, scope: Scope, listen: Listen, what: ForwardedLocations
     ) -> OutputSection | None:
+        """Return the section of one address of a server, or None with complaints if that fails."""
         tls = self._tls(scope, listen) if listen.secure else []
         if tls is None:
             return None

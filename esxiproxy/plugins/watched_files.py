@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from enum import Enum
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -15,8 +16,17 @@ from esxiproxy.plugins import Context
 
 T = TypeVar("T")
 
-SETTLE = 0.5
+SETTLE_DELAY = 0.5
 """Seconds between the sight of a change and the reading, since programs write a file in several steps."""
+
+
+class OnRemoved(Enum):
+    """The treatment of running consoles when their host or their user is removed from a file."""
+
+    KEEP = "keep"
+    """Consoles continue."""
+    END = "end"
+    """Consoles are closed."""
 
 
 class WatchedFiles(Generic[T]):
@@ -59,7 +69,7 @@ class WatchedFiles(Generic[T]):
 
     def _changed(self) -> None:
         if self._timer is None:
-            self._timer = self._context.clock.callLater(SETTLE, self._start)
+            self._timer = self._context.clock.callLater(SETTLE_DELAY, self._start)
 
     def _start(self) -> None:
         self._timer = None

@@ -126,6 +126,7 @@ class LoginForm:
         status: int = 200,
         fields: Fields = (),
     ) -> PortalAnswer:
+        """Return the login form, with the problem of the last attempt."""
         if not arrival.listener.providers:
             text = "This address has no login form. Ask the operator of the proxy how to log in."
             return PortalAnswer(401, "text/plain; charset=utf-8", f"{text}\n".encode())

@@ -57,6 +57,7 @@ class SingleSignOn:
         return PortalAnswer.redirect(url, (set_cookie(ATTEMPT_COOKIE, value),))
 
     async def _finish(self, arrival: PortalArrival) -> PortalAnswer:
+        """Complete a login with the answer of the provider, and store it.  Raises PortalError."""
         parameters = arrival.parameters()
         found = _ATTEMPT.fullmatch(arrival.cookie(ATTEMPT_COOKIE) or "")
         gone = (delete_cookie(ATTEMPT_COOKIE),)

@@ -130,6 +130,7 @@ class PortalRoot(resource.Resource):
             self._send(request, PortalAnswer(500, _TEXT, f"{_FAILURE}\n".encode()), {})
 
     async def _answer(self, request: Any) -> None:
+        """Answer a request that a listener has sent: a file, the event stream, or an operation."""
         try:
             visitor = visitor_of(request.requestHeaders.getRawHeaders)
         except ValueError as error:

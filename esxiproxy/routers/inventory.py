@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from enum import Enum
 from pathlib import Path
 
 from twisted.internet.defer import Deferred
@@ -22,15 +21,7 @@ from esxiproxy.core.routing import Destination, Principal, Route, Upstream
 from esxiproxy.core.session.command import Selector, SelectorKind
 from esxiproxy.interfaces import IRouter
 from esxiproxy.plugins import ROUTER, Context, Key, Names, SectionValues, choice, path
-
-
-class OnHostRemoved(Enum):
-    """The treatment of running consoles when their host is removed from the file."""
-
-    KEEP = "keep"
-    """They continue."""
-    END = "end"
-    """They are closed."""
+from esxiproxy.plugins.watched_files import OnRemoved
 
 
 @implementer(IRouter)
@@ -49,7 +40,7 @@ class InventoryRouter:
         template: Upstream,
         locate: Locate,
         networks: Networks,
-        on_removed: OnHostRemoved,
+        on_removed: OnRemoved,
         context: Context,
     ) -> None:
         self.ambient = locate.ambient
@@ -138,7 +129,7 @@ class InventoryRouter:
             number=len(hosts),
             gone=len(gone),
         )
-        if self._on_removed is not OnHostRemoved.END:
+        if self._on_removed is not OnRemoved.END:
             return
         for name in gone:
             try:
@@ -184,7 +175,7 @@ class InventoryType:
         Key(
             "on_removed",
             ROUTER,
-            choice(OnHostRemoved),
+            choice(OnRemoved),
             "keep",
             "Treatment of running consoles when their host is removed from the file, or gets another address"
             " or other pins: `keep` or `end` them.",

@@ -154,6 +154,7 @@ class RedisConnection:
         self._attempt.addErrback(self._on_failure)
 
     async def _open(self) -> None:
+        """Connect to the server, check it, and continue the calls that wait for a connection."""
         address = self._address
         password = read_password(address.password_file)
         if self._sentinels is not None:

@@ -178,6 +178,7 @@ class RedisStore:
                     other.errback(_of_unmade_call(error))
 
     async def _write_all(self) -> None:
+        """Register the process, with all its slots, marks and sessions."""
         if self._running:  # the reply to a call may add a slot
             self._idle = Deferred()
             await self._idle

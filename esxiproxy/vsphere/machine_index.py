@@ -52,6 +52,7 @@ class MachineIndex:
         )
 
     def _refresh(self, moids: Iterable[str]) -> None:
+        """Read these machines again, and count those that share an instance UUID."""
         folders = FolderPaths(self._objects)
         found = self._objects.of("VirtualMachine")
         uuids: dict[str, None] = {}

@@ -150,6 +150,7 @@ class TagReader:
             self._logging_in = None
 
     async def _new_token(self) -> None:
+        """Log in over REST, unless the server has refused the password before."""
         try:
             password = self._vsphere.password()
         except BadValue as error:

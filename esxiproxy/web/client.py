@@ -95,6 +95,7 @@ class HttpClient:
         identity: Identity,
         socket: Path | None,
     ) -> Answer:
+        """Send a request, and return its answer."""
         where = _where(url, socket)
         if not _URL.fullmatch(url) or "@" in urlsplit(url).netloc:
             raise ServiceUnavailable(

@@ -33,7 +33,7 @@ def open_stream(address):
     return protocol, transport
 
 
-def test_events_are_written_as_they_come_and_no_faster_than_they_are_read():
+def test_events_are_written_at_once_and_no_faster_than_they_are_read():
     streams, arguments = [], []
 
     def opened(_actor, given):

@@ -228,7 +228,7 @@ def test_a_closed_stream_ends_and_leaves_no_timer(world):
         result(reader.stream.next())
 
 
-def test_while_nobody_reads_only_the_totals_are_read(world):
+def test_without_readers_only_the_totals_are_read(world):
     worker, admin = Worker(world), Admin(world)
     for _ in range(100):
         worker.open()

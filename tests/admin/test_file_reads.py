@@ -1,4 +1,4 @@
-"""A file on a disk that hangs: one thread waits for it, and everybody else uses what is known."""
+"""A file on a disk that hangs: one thread waits for it, and all callers get the last known content."""
 
 import pytest
 from twisted.internet.defer import Deferred, succeed

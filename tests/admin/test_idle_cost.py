@@ -89,7 +89,7 @@ def test_a_minute_with_many_sessions_is_as_cheap_as_one_without(worlds):
     assert reads == 0 and all("report" in calls for calls, _rows in full[1:-1])
 
 
-def test_after_somebody_has_looked_it_is_cheap_again(worlds):
+def test_after_the_last_reader_the_cost_is_low_again(worlds):
     scene = Scene(worlds(), 1000)
     before = scene.a_minute()
     assert len(scene.admin.rows(limit=500)) == 500

@@ -59,7 +59,7 @@ def watch(world, worker, seconds=3600):
 
 
 @pytest.mark.parametrize("sessions", [0, 10, 2000])
-def test_while_nobody_looks_the_cost_does_not_depend_on_the_number_of_sessions(world, sessions):
+def test_without_readers_the_cost_does_not_depend_on_the_number_of_sessions(world, sessions):
     worker = Worker(world)
     for _ in range(sessions):
         worker.open()
@@ -74,7 +74,7 @@ def test_while_nobody_looks_the_cost_does_not_depend_on_the_number_of_sessions(w
     assert state.longest < 400
 
 
-def test_while_somebody_looks_each_console_is_read_every_2_s_in_few_items(world):
+def test_with_a_reader_each_console_is_read_every_2_s_in_few_items(world):
     worker = Worker(world)
     for _ in range(2500):
         worker.open()
@@ -86,7 +86,7 @@ def test_while_somebody_looks_each_console_is_read_every_2_s_in_few_items(world)
     assert state.longest < 100_000
 
 
-def test_the_figures_end_when_nobody_looks_any_more(world):
+def test_the_figures_end_with_the_last_reader(world):
     worker = Worker(world)
     worker.open()
     watch(world, worker, 15)
@@ -99,7 +99,7 @@ def test_the_figures_end_when_nobody_looks_any_more(world):
     assert result(worker.state.items(FIGURES, "", 10)) == []
 
 
-def test_the_first_report_comes_with_the_start(world):
+def test_the_first_report_is_made_at_the_start(world):
     worker = Worker(world)
     ((instance, text),) = result(worker.state.items(PROCESSES, "", 10))
     assert instance == worker.state.instance_id and json.loads(text)["machine"] == "left"
@@ -122,7 +122,7 @@ def test_a_flood_of_refusals_is_written_in_bounded_items(world):
     assert state.calls["put", FAILURES] == 10, "nothing is written without new failures"
 
 
-def test_failures_are_written_each_second_while_somebody_looks(world):
+def test_failures_are_written_each_second_while_there_is_a_reader(world):
     worker = Worker(world)
     watch(world, worker)
     world.advance(6)

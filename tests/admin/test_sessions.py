@@ -35,7 +35,7 @@ def test_a_console_has_its_id_and_its_name_for_people(world):
         assert [row["console"] for row in admin.rows(filter=words)] == ["dc1/1"]
 
 
-def test_figures_appear_while_somebody_looks(world):
+def test_figures_appear_while_there_is_a_reader(world):
     worker, admin = Worker(world), Admin(world)
     session = worker.open()
     session.round_trip = 0.0213

@@ -25,7 +25,7 @@ class Computed:
         return Deferred.fromCoroutine(self.value.get())
 
 
-def test_all_who_wait_get_one_value():
+def test_all_waiting_callers_get_one_value():
     computed = Computed()
     wanted = [computed.get() for _ in range(3)]
     (running,) = computed.running
@@ -50,7 +50,7 @@ def test_an_error_is_for_those_who_waited_and_the_next_one_tries_again():
     assert result(again) == "value"
 
 
-def test_who_leaves_does_not_disturb_the_others():
+def test_a_client_that_leaves_does_not_disturb_the_others():
     computed = Computed()
     one, other = computed.get(), computed.get()
     one.cancel()
@@ -60,7 +60,7 @@ def test_who_leaves_does_not_disturb_the_others():
     assert result(other) == "value"
 
 
-def test_one_who_is_served_may_send_the_next_one_away():
+def test_a_served_caller_may_cancel_the_next_one():
     computed = Computed()
     one, other = computed.get(), computed.get()
     one.addCallback(lambda _: other.cancel())

@@ -74,7 +74,7 @@ def test_a_challenge_is_passed_on():
     assert (answer.status, answer.fields["www-authenticate"]) == (401, "Basic")
 
 
-def test_the_kernel_tells_the_user_of_the_socket():
+def test_the_kernel_names_the_user_of_the_socket():
     address = AdminAddress("socket")
     assert act(address, ACTIONS[0], host="anything").status == 200
     assert address.calls.seen[0][1].actor.name.startswith("uid ")

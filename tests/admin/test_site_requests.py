@@ -69,7 +69,7 @@ def test_a_malformed_body_is_named(body, status, text):
     assert text in answer.value["error"]
 
 
-def test_a_secret_in_a_reason_is_hidden_from_everybody():
+def test_a_secret_in_a_reason_is_hidden_everywhere():
     address = AdminAddress("socket")
     reason = "see https://esxi1/ticket/SECRET?token=SECRET, and wait"
     assert address.request("POST", f"{BASE}/kill", ACTION, {**KILL, "reason": reason}).status == 200

@@ -27,7 +27,7 @@ def test_the_page_has_a_frame_its_style_and_scripts() -> None:
 
 
 @pytest.mark.parametrize("path", FILES, ids=names)
-def test_a_file_fits_the_policy_and_asks_nobody_else(path: Path) -> None:
+def test_a_file_fits_the_policy_and_loads_nothing_from_elsewhere(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     assert len(text.splitlines()) <= 400
     found = set(re.findall(r"\w+://[^\s\"'<>)]+", text))

@@ -119,7 +119,7 @@ def test_the_last_page_that_has_emptied_gives_way_to_the_one_before(show: Show, 
     assert view.evaluate("location.hash") == "#sessions?limit=25"
 
 
-def test_a_lost_connection_is_told_and_comes_back_by_itself(show: Show, double: AdminDouble) -> None:
+def test_a_lost_connection_is_shown_and_opened_again(show: Show, double: AdminDouble) -> None:
     double.figures.add(1, console="before")
     view = show()
     double.failing = 503
@@ -146,7 +146,7 @@ def test_a_state_that_cannot_be_read_is_told_while_the_stream_goes_on(
     assert len(double.asked("/events")) == 1
 
 
-def test_a_service_that_does_not_answer_is_told(show: Show, double: AdminDouble) -> None:
+def test_a_service_without_an_answer_is_reported(show: Show, double: AdminDouble) -> None:
     view = show("", rows=False)
     double.failing = -1
     view.page.call("Page.reload")
@@ -163,7 +163,7 @@ def test_an_empty_proxy_says_so(show: Show) -> None:
     assert "Nothing needs attention." in view.text(".attention")
 
 
-def test_a_tab_that_nobody_sees_has_no_stream(show: Show, double: AdminDouble) -> None:
+def test_a_hidden_tab_has_no_stream(show: Show, double: AdminDouble) -> None:
     double.figures.add(1)
     view = show()
     hide = "Object.defineProperty(document, 'hidden', {configurable: true, get: () => HIDDEN});"

@@ -9,7 +9,6 @@ from esxiproxy.app.admin_host import AdminHost
 from esxiproxy.app.preflight import load
 from esxiproxy.app.removed_users import RETRY_INTERVAL, RemovedUsers
 from esxiproxy.authenticators.htpasswd import Htpasswd
-from esxiproxy.authenticators.keys import OnRemoved
 from esxiproxy.authenticators.login_store import LOGINS, LoginStore, StoredLogin
 from esxiproxy.core.errors import StateUnavailable
 from esxiproxy.core.private_sites import PrivateSites
@@ -17,6 +16,7 @@ from esxiproxy.core.process_identity import ProcessIdentity
 from esxiproxy.core.routing import Principal
 from esxiproxy.core.sealing import key_of
 from esxiproxy.net.upstream.decision import Plugin
+from esxiproxy.plugins.watched_files import OnRemoved
 from tests.authenticators.world import World, line
 from tests.support.config import authenticator, ini, listener, upstream
 from tests.support.logs import process_log

@@ -222,7 +222,7 @@ def manhole(folder, port, keys="keys"):
     return config.ini(ONE, manhole=port, manhole_keys=keys, manhole_host_key="host_key")
 
 
-def test_a_manhole_that_moves_is_there_before_the_old_one_goes(tmp_path):
+def test_a_manhole_with_a_new_address_is_bound_before_the_old_one_closes(tmp_path):
     world = World(tmp_path, manhole(tmp_path, 2222))
     assert world.ports == [81, 2222]
     world.reactor.taken.add(2223)
@@ -278,7 +278,7 @@ def test_a_reload_ends_connections_that_are_between_two_requests(tmp_path):
 
 
 def test_many_reloads_leave_nothing_behind(world, monkeypatch):
-    for kind in (ListenerService, Listeners):  # an event that nobody has read keeps whoever has logged it
+    for kind in (ListenerService, Listeners):  # an unread event keeps the object that has logged it
         monkeypatch.setattr(kind, "_log", SimpleNamespace(info=lambda _, **__: None))
     text = config.ini(ONE, TWO.replace("82", "9{0}"), access_log="{0}.log")
     kinds = (Connector, ListenerFactory, ListenerService, SSL.Context)

@@ -185,7 +185,7 @@ def test_a_failure_before_the_request_spends_no_link(tmp_path, failure):
 
 
 @pytest.mark.parametrize("listener", ["links-query", "links-cookie", "links-subprotocol"])
-def test_of_two_links_the_first_is_used_and_the_other_one_goes_nowhere(tmp_path, listener):
+def test_of_two_links_the_first_is_used_and_the_other_one_is_not_forwarded(tmp_path, listener):
     scene = Scene(tmp_path, listener)
     first, second = (link(to=ESX1, jti=name)(scene) for name in ("one", "two"))
     both = {

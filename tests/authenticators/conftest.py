@@ -3,7 +3,7 @@
 import pytest
 
 from esxiproxy.authenticators.htpasswd import Htpasswd
-from esxiproxy.authenticators.keys import OnRemoved
+from esxiproxy.plugins.watched_files import OnRemoved
 from tests.authenticators.world import USERS, World
 from tests.support.outcome import result
 

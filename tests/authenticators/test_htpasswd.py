@@ -6,13 +6,13 @@ import pytest
 from twisted.internet.defer import fail, succeed
 
 from esxiproxy.authenticators.htpasswd import TYPE, Htpasswd
-from esxiproxy.authenticators.keys import OnRemoved
 from esxiproxy.authenticators.loggable import loggable
 from esxiproxy.core.config.errors import BadValue
 from esxiproxy.core.errors import AccessDenied, LimitReached, SessionError
 from esxiproxy.core.http.basic import basic_credentials
 from esxiproxy.core.routing import Principal
 from esxiproxy.core.session.command import Selector, SelectorKind
+from esxiproxy.plugins.watched_files import OnRemoved
 from tests.authenticators.world import (
     ALICE,
     USERS,

@@ -24,7 +24,7 @@ from esxiproxy.core.login_token import TokenRules
 from esxiproxy.core.peer_address import PeerAddress
 from esxiproxy.interfaces import Answer
 from esxiproxy.plugins import Context
-from esxiproxy.plugins.watched_files import SETTLE
+from esxiproxy.plugins.watched_files import SETTLE_DELAY
 from tests.support.outcome import result
 
 NOW = 1_800_000_000.0
@@ -138,7 +138,7 @@ class Scene:
         """Write a file, or remove it with None, and let the authenticator read it."""
         path.unlink() if content is None else path.write_bytes(content)
         self.watched[path]()
-        self.clock.advance(SETTLE)
+        self.clock.advance(SETTLE_DELAY)
 
     def in_thread(self, call: Any, *arguments: Any) -> Deferred[Any]:
         return maybeDeferred(call, *arguments)

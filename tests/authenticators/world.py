@@ -16,7 +16,7 @@ from esxiproxy.core.http.request import Request
 from esxiproxy.core.peer_address import PeerAddress
 from esxiproxy.core.routing import Principal
 from esxiproxy.plugins import Context
-from esxiproxy.plugins.watched_files import SETTLE
+from esxiproxy.plugins.watched_files import SETTLE_DELAY
 from esxiproxy.state.memory import Memory, MemoryState
 from tests.support.outcome import result
 
@@ -79,7 +79,7 @@ class World:
         """Write a file and let the authenticator read it."""
         path.write_bytes(content if isinstance(content, bytes) else content.encode())
         self.watched[path]()
-        self.clock.advance(SETTLE)
+        self.clock.advance(SETTLE_DELAY)
 
 
 def started(call):

@@ -1,4 +1,4 @@
-"""What the tests of the terminal commands share."""
+"""Fixtures of the tests of the terminal commands."""
 
 from __future__ import annotations
 

@@ -365,7 +365,7 @@ def test_drains_are_listed_with_their_end(
     ]
 
 
-def test_top_writes_as_many_screens_into_a_pipe_as_it_is_told(
+def test_top_writes_the_given_number_of_screens_into_a_pipe(
     admin: RunningAdmin, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     quiet(admin)

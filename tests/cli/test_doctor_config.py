@@ -126,7 +126,7 @@ def test_the_table(file: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="is about root")
-def test_root_is_told_that_it_may_use_every_file(file: Path) -> None:
+def test_root_gets_a_note_that_it_may_use_every_file(file: Path) -> None:
     file.write_text(ini(listener(), upstream(free_port())))
     assert "name the user that runs the proxy with --user" in examine_config(file).err
     assert "--user" not in examine_config(file, "--user", "nobody").err

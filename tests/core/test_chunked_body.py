@@ -291,7 +291,7 @@ def test_small_chunks_that_are_not_tiny_pass():
     assert take_all(new_body(), *reads) == b"".join(reads)
 
 
-def test_a_stream_of_events_may_have_tiny_chunks_for_ever():
+def test_a_stream_of_events_may_have_tiny_chunks_without_end():
     """Each read has one or a few of the chunks."""
     body = new_body()
     for _ in range(CHUNKS_PER_CHECK):

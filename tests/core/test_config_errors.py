@@ -21,7 +21,7 @@ def test_there_are_enough_cases():
     assert len(BAD) >= 60
 
 
-def test_all_problems_come_in_one_go_in_the_order_of_the_lines(folder):
+def test_all_problems_are_reported_at_once_in_the_order_of_the_lines(folder):
     text = (
         "[proxy]\nidle_timeout = never\n[upstream a]\nurl = http://h\npni = x\n[listener s]\n"
         "certificate = x\nupstream = b\n[listener t]\n  listen = :x\nlisten = :80\n"

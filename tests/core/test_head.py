@@ -12,7 +12,7 @@ def read(raw):
     return HeadReader().feed(raw)
 
 
-def test_a_head_is_read_as_it_came():
+def test_a_head_is_read_byte_for_byte():
     head, rest = read(GOOD + b"rest")
     assert rest == b"rest" and head.raw == GOOD
     assert (head.method, head.target, head.version) == (b"GET", b"/ticket/abc?a=1;x=1&b=", (1, 1))

@@ -203,7 +203,7 @@ def test_folders_in_which_the_proxy_cannot_create_files(open_folder: Path, nobod
 
 
 @needs_root
-def test_the_permissions_of_this_process_come_back(nobody: Account) -> None:
+def test_the_permissions_of_this_process_are_restored(nobody: Account) -> None:
     before = os.geteuid(), os.getegid(), os.getgroups()
     with pytest.raises(KeyError), nobody.acting():
         assert (os.geteuid(), os.getegid()) == (nobody.user, nobody.group)

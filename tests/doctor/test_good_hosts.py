@@ -101,7 +101,7 @@ def test_an_ipv6_only_host(upstream: StartUpstream, monkeypatch: pytest.MonkeyPa
     assert outcome.step("dns")["facts"]["addresses"] == ["127.0.0.1", "::1"]
     assert tcp["ok"] and tcp["facts"]["answered"] == "::1"
     assert "127.0.0.1 refused" in tcp["sentence"]
-    assert outcome.status == 13  # nobody accepts here: the rest is another test's
+    assert outcome.status == 13  # no process accepts here; other tests check the rest
 
 
 def test_an_ipv6_literal() -> None:

@@ -1,4 +1,4 @@
-"""What a client, or an upstream, does wrong: the verbs that the fault table is written in.
+"""Acts of clients and scripts of upstreams: the verbs of the fault table.
 
 An act is a function of the client, and a script is a function of the connection that the upstream accepted.
 A row of the table names one of each. Six functions build an act or a script out of octets and further steps:
@@ -43,12 +43,12 @@ def _hello() -> bytes:
 HALF_HELLO = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(40)
 HELLO = _hello()
 """A whole ClientHello."""
-SETTLE = 0.15
+SETTLE_DELAY = 0.15
 """Seconds in which what was sent has been read, as a rule; no test depends on it."""
 
 
 def settle() -> None:
-    time.sleep(SETTLE)
+    time.sleep(SETTLE_DELAY)
 
 
 # The client

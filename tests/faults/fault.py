@@ -31,25 +31,25 @@ class Fault:
     """One row of the table.
 
     ``status``
-        what the client is answered; 101 when the console was open, None when nobody is there to read it.
+        the status of the client's answer; 101 for an open console, None if no client is left to read it.
     ``close``
-        the close code that the client gets after its 101; None when there is none to be had.
+        the close code that the client gets after its 101, None without one.
     ``upstream_close``
-        the one that the upstream gets.
+        the close code that the upstream gets.
     ``error``, ``ended_by``
-        what the record says; ``recorded`` is False where there is no session to speak of.
+        the values of the record; ``recorded`` is False where there is no session.
     ``timeout``
-        the key of the configuration whose time was up, as the record names it.
+        the key of the timeout that ended the session, as in the record.
     ``recorded_status``
         the record's status, where that is not ``status``.
     ``beside``
-        how many good sessions there are beside the one that fails.
+        the number of other sessions, which do not fail.
     ``proxy_status``
         the name of the error in the field `Proxy-Status`, for rows that check it.
     ``detail``
         a regular expression for the record's detail, for rows that check it.
     ``act``
-        what the client does, as if it knew no better; then it reads to the end, unless it has gone.
+        the act of the client, which then reads to the end, unless it has closed.
     """
 
     stage: Stage

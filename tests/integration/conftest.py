@@ -1,4 +1,4 @@
-"""What the integration tests share: certificates, and the output of programs when a test fails."""
+"""Fixtures of the integration tests: certificates, and the output of programs when a test fails."""
 
 from __future__ import annotations
 

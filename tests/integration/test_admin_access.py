@@ -159,7 +159,7 @@ def test_an_operator_acts_and_stands_in_the_audit_log(scene: Scene) -> None:
     assert done["actor"] == "people/olga" and done["source"].startswith("127.0.0.1:")
 
 
-def test_without_an_authenticator_everybody_sees_and_nobody_acts(upstream: EchoUpstream) -> None:
+def test_without_an_authenticator_all_clients_see_and_none_acts(upstream: EchoUpstream) -> None:
     admin = f"[admin]\nlisten = {FREE}\n"
     with Proxy(admin + config.ini(config.listener(), config.upstream(upstream.port))) as proxy:
         visitor = AdminClient(port_of(proxy))

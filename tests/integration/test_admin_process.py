@@ -125,7 +125,7 @@ def test_a_reload_that_fails_returns_its_problems_and_changes_nothing(text: Text
         crew.path.write_text(text(no_such_key="1"))
         done, (problem,) = asked(crew)
         assert not done and re.search(r"proxy.ini:\d+: \[proxy\] no_such_key: ", problem)
-        os.mkfifo(crew.folder / "taken")  # which nobody reads
+        os.mkfifo(crew.folder / "taken")  # a pipe without a reader
         crew.path.write_text(text(access_log="taken"))
         done, (problem,) = asked(crew)
         assert not done and "taken: No such device or address" in problem
@@ -212,7 +212,7 @@ def logged_in(port: int, login: str | None) -> int:
         return connection.getresponse().status
 
 
-def test_a_signal_to_everybody_ends_it_once(text: Text) -> None:
+def test_a_signal_to_all_processes_ends_it_once(text: Text) -> None:
     with Crew(text()) as crew:
         for pid in [crew.pid, *crew.workers(), *crew.admins()]:
             os.kill(pid, signal.SIGTERM)
@@ -276,7 +276,7 @@ def test_services_run_in_it_and_never_twice(text: Text) -> None:
         until(lambda: crew.admins() != [first] and len(crew.admins()) == 1, "the old one has ended")
         (second,) = crew.admins()
         assert bound_in(crew) == [first, second]
-        os.mkfifo(crew.folder / "taken")  # which nobody reads
+        os.mkfifo(crew.folder / "taken")  # a pipe without a reader
         crew.path.write_text(text("", services="bound", access_log="taken"))
         reloaded(crew, "everything stays as it was")
         until(lambda: bound_in(crew)[-1] == second and crew.admins() == [second], "they run again")

@@ -26,9 +26,9 @@ LONG = os.environ.get("ESXIPROXY_LONG") == "1"
 SEEDS = range(40 if LONG else 4)
 BUDGET = 1_500_000
 """Bytes of data frames that each end sends at least; to a reader that stops it sends until it is stuck."""
-QUIET = 5
+LAST_PINGS = 5
 """Pings at the end, when nothing stands in the way of their pongs."""
-PATIENCE = 20.0
+DEADLINE = 20.0
 TARGET = f"/ticket/{TICKET}"
 
 each_mode = pytest.mark.parametrize("name", KINDS, ids=KINDS.values())
@@ -135,14 +135,14 @@ def closes(rng: random.Random, first: Party, other: Party) -> None:
     """Check that a Close passes with code and reason, and that the answer is returned."""
     close = a_close(rng)
     first.close(*close)
-    run([first, other], lambda: bool(first.closed and other.closed), "both have a Close", PATIENCE)
+    run([first, other], lambda: bool(first.closed and other.closed), "both have a Close", DEADLINE)
     assert first.closed == other.closed == close
 
 
 def resets(rng: random.Random, first: Party, other: Party) -> None:
     """Reset one end, and check that the other end gets a Close."""
     first.reset()
-    run([other], lambda: other.closed is not None, "the other end has its Close", PATIENCE)
+    run([other], lambda: other.closed is not None, "the other end has its Close", DEADLINE)
     assert other.closed is not None and other.closed[0] == _told(first)
 
 
@@ -151,9 +151,9 @@ def drops_mid_frame(rng: random.Random, first: Party, other: Party) -> None:
     octets = part_of_a_frame(rng, first.masks)
     first.sent += octets
     first.send(octets)
-    run([first, other], lambda: len(other.got) == len(first.sent), "the part has arrived", PATIENCE)
+    run([first, other], lambda: len(other.got) == len(first.sent), "the part has arrived", DEADLINE)
     rng.choice((first.drop, first.reset))()
-    run([other], lambda: bool(other.ended), "the other end is left", PATIENCE)
+    run([other], lambda: bool(other.ended), "the other end is left", DEADLINE)
     assert other.closed is None
 
 
@@ -161,7 +161,7 @@ def sends_a_bad_frame(rng: random.Random, first: Party, other: Party) -> None:
     """Violate the protocol; the offender gets the close code, and the other end learns of the end."""
     octets, code = bad_frame(rng, first)
     first.send(octets)
-    run([first, other], lambda: bool(first.closed and other.closed), f"a Close: {octets[:20]!r}", PATIENCE)
+    run([first, other], lambda: bool(first.closed and other.closed), f"a Close: {octets[:20]!r}", DEADLINE)
     assert first.closed is not None and other.closed is not None
     assert (first.closed[0], other.closed[0]) == (code, _told(first)), octets[:20]
 
@@ -195,20 +195,20 @@ def test_random_frames_pass_unchanged(name: str, seed: int, scene: FuzzScene) ->
     rng = seeded(name, seed, "whole")
     parties = client, upstream = scene.session(name, rng)
     try:
-        run(parties, lambda: client.is_done() and upstream.is_done(), "everything has arrived", PATIENCE)
+        run(parties, lambda: client.is_done() and upstream.is_done(), "everything has arrived", DEADLINE)
         assert (client.got, upstream.got) == (upstream.sent, client.sent)
         end, side = ending(name, seed)
         print(f"the end: {side} {end.__name__}", *parties, sep="\n")
         before = [party.pongs for party in parties]
         for party in parties:
             party.skip_pauses()
-            party.ping(QUIET)
-        run(parties, lambda: client.is_done() and upstream.is_done(), "the last pongs", PATIENCE)
-        assert [party.pongs for party in parties] == [count + QUIET for count in before]
+            party.ping(LAST_PINGS)
+        run(parties, lambda: client.is_done() and upstream.is_done(), "the last pongs", DEADLINE)
+        assert [party.pongs for party in parties] == [count + LAST_PINGS for count in before]
         for party in parties:
             party.may_end = True
         end(rng, *(parties if side == "client" else parties[::-1]))
-        run(parties, scene.is_idle, f"{scene.idle} descriptors, {scene.proxy.descriptors()} before", PATIENCE)
+        run(parties, scene.is_idle, f"{scene.idle} descriptors, {scene.proxy.descriptors()} before", DEADLINE)
     finally:
         for party in parties:
             party.forget()
@@ -237,7 +237,7 @@ def test_nothing_stays_of_a_session_that_ends_in_full_flow(name: str, seed: int,
     parties = client, upstream = scene.session(name, rng)
     try:
         cut = rng.randrange(2 * BUDGET)
-        run(parties, lambda: len(client.got) + len(upstream.got) >= cut, "half-way", PATIENCE)
+        run(parties, lambda: len(client.got) + len(upstream.got) >= cut, "half-way", DEADLINE)
         end, side = ending(name, seed)
         first, other = parties if side == "client" else parties[::-1]
         for party in parties:
@@ -247,7 +247,7 @@ def test_nothing_stays_of_a_session_that_ends_in_full_flow(name: str, seed: int,
         other.dead = rng.random() < 0.3
         first.dead = rng.random() < 0.3 and first.is_written()
         print(f"the end: {side} {end.__name__}, dead: {first.dead} {other.dead}", *parties, sep="\n")
-        run(parties, scene.is_idle, f"{scene.idle} descriptors, {scene.proxy.descriptors()} before", PATIENCE)
+        run(parties, scene.is_idle, f"{scene.idle} descriptors, {scene.proxy.descriptors()} before", DEADLINE)
     finally:
         for party in parties:
             party.forget()

@@ -1,7 +1,7 @@
-"""A peer whose link is cut without a packet is found out in the documented time, and a living one is kept.
+"""A peer whose link is cut without a packet is detected in the documented time, and a live one is kept.
 
-Everybody has a network namespace, and between them is a router that can lose every packet of one of them: the
-proxy sees neither FIN nor RST, no ICMP, and its own link stays up.
+Each peer has a network namespace, and a router between them can lose every packet of one of them. The proxy
+then gets no FIN, RST or ICMP, and its own link stays up.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ class CutLinks:
     upstreams: dict[bool, ScriptedUpstream]
     clients: list[Client] = field(default_factory=list)
     over: threading.Event = field(default_factory=threading.Event)
-    """Set when the test is: whoever sends stops then."""
+    """Set at the end of the test, so that senders stop."""
     read: int = 0
     """How much of the log belongs to tests before this one."""
 

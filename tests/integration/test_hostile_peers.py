@@ -26,7 +26,7 @@ from tests.support.scripts import endless_head, silent
 from tests.support.websocket import BINARY, PING, accepting_fields, frame, handshake_fields, head_bytes
 from tests.support.websocket_peers import Client, Connection, Script, ScriptedUpstream
 
-MUCH = 200 * MIB
+VOLUME = 200 * MIB
 """More than all the buffers on the way can take."""
 HEAD, TLS, HANDSHAKE, STALL, CLOSING = 2.0, 2.0, 2.0, 2.0, 1.0
 """The timeouts below, in seconds."""
@@ -110,9 +110,9 @@ def test_a_client_that_never_reads_is_stalled(name: str, scene: HostilePeers) ->
     def play() -> None:
         with scene.console(name) as (_client, connection):
             before, began = scene.proxy.own(), time.monotonic()
-            sending = Sender(connection, MUCH)
+            sending = Sender(connection, VOLUME)
             until(sending.blocked(), "the host is paused")
-            assert sending.sent < MUCH and scene.proxy.own() - before < MIB
+            assert sending.sent < VOLUME and scene.proxy.own() - before < MIB
             assert connection.recv_close(STALL + MARGIN)[0] == 1008
             assert time.monotonic() - began > STALL
             scene.is_free(CLOSING)
@@ -127,12 +127,15 @@ def test_a_client_that_reads_again_in_time_gets_every_byte(name: str, scene: Hos
     def play() -> None:
         with scene.console(name) as (client, connection):
             before = scene.proxy.own()
-            sending = Sender(connection, MUCH)
+            sending = Sender(connection, VOLUME)
             until(sending.blocked(), "the host is paused")
             assert scene.proxy.own() - before < MIB
-            checksum = receive(client, sending.head, MUCH)
+            checksum = receive(client, sending.head, VOLUME)
             sending.join(30)
-            assert sending.problem is None and (sending.sent, sending.checksum) == (MUCH, checksum)
+            assert sending.problem is None and (sending.sent, sending.checksum) == (
+                VOLUME,
+                checksum,
+            )
             assert scene.proxy.own() - before < MIB
             client.close()
             assert connection.recv_close(MARGIN)[0] == 1001  # the proxy has seen the client's end first
@@ -351,10 +354,9 @@ SECONDS = 5.0
 
 
 def test_a_flood_of_endless_heads_does_not_disturb_a_console(scene: HostilePeers) -> None:
-    """Six connections that send as fast as they are taken: an echo comes within 10 ms, 99 times of 100.
+    """While six connections send as fast as possible, the 99th percentile of an echo is below 10 ms.
 
-    Where the machine is too busy for that, it may take five times as long as through another proxy, which
-    nobody floods, in the very same seconds.
+    On a busy machine it may be five times that of another proxy without a flood at the same time.
     """
     flooded: list[float] = []
     spared: list[float] = []
@@ -383,7 +385,7 @@ def test_a_flood_of_endless_heads_does_not_disturb_a_console(scene: HostilePeers
     text = config.ini(config.listener("good"), config.upstream(scene.hosts["good"].port))
     with Proxy(text) as beside:
         scene.again(play)
-    loud, calm = p99(flooded), p99(spared)
+    loud, calm = (sorted(times)[len(times) * 99 // 100] for times in (flooded, spared))
     assert loud < max(0.01, 5 * calm), f"p99 {1000 * loud:.1f} ms, beside it {1000 * calm:.1f} ms"
 
 
@@ -393,8 +395,3 @@ def echo(client: Client) -> float:
     client.send_frame(BINARY, b"x" * 100)
     client.recv_frame()
     return time.monotonic() - began
-
-
-def p99(times: list[float]) -> float:
-    """Return the 99th percentile."""
-    return sorted(times)[len(times) * 99 // 100]

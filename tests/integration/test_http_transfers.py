@@ -30,7 +30,7 @@ BOUND = 20 * MIB
 STOPPED = 128 * MIB
 """More than all the kernel's buffers on the way can take."""
 PIECE = bytes(256 * 1024)
-PATIENCE = 600.0
+TRANSFER_TIMEOUT = 600.0
 
 # nginx serves a file that is one hole, and passes uploads on to the other server as they come.
 NGINX = """
@@ -98,7 +98,7 @@ class Transfers:
 
     def client(self, name: str) -> Client:
         """Return a client of this listener with a long timeout."""
-        return self.listeners.client(name, timeout=PATIENCE)
+        return self.listeners.client(name, timeout=TRANSFER_TIMEOUT)
 
     def download(self, name: str, framing: str, size: int) -> None:
         """Download through the proxy, and check that every byte is zero and none is missing."""
@@ -128,7 +128,7 @@ def begin(client: Client, target: str, framing: str, size: int) -> None:
 def send(client: Client, framing: str, size: int, sent: Callable[[int], None] = lambda _: None) -> int:
     """Send the body of an upload in equal pieces, and return its checksum."""
     checksum, left = 0, size
-    client.stream.settimeout(PATIENCE)
+    client.stream.settimeout(TRANSFER_TIMEOUT)
     chunk = b"%x\r\n" % len(PIECE) + PIECE + b"\r\n"
     assert size % len(PIECE) == 0
     while left:
@@ -143,7 +143,7 @@ def send(client: Client, framing: str, size: int, sent: Callable[[int], None] = 
 
 def drain(client: Client, head: Head, size: int) -> int:
     """Read a body of zeros without storing it, and return the number of its bytes."""
-    client.stream.settimeout(PATIENCE)
+    client.stream.settimeout(TRANSFER_TIMEOUT)
     buffer = bytearray(1 << 20)
     pending = bytes(client._pending)
     if head.one("Content-Length"):
@@ -292,6 +292,6 @@ def test_a_server_that_stops_stops_the_client(framing: str, twisted: Transfers) 
         until(blocked, "the client is blocked")
         assert progress[0] < STOPPED
         twisted.server.say("/go")
-        assert done.wait(PATIENCE)
+        assert done.wait(TRANSFER_TIMEOUT)
         head = client.recv_head()
         assert client.recv_body(head).decode() == f"{STOPPED} {checksums[0]}"

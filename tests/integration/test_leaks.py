@@ -29,7 +29,7 @@ WARMING = 10_000
 AT_ONCE = 96
 SLACK = 1.02
 """Memory may be so much more than after the warm-up."""
-SETTLING = 20.0
+CLEANUP_TIMEOUT = 20.0
 """Seconds that the last sessions get: `close_timeout` and more."""
 CHANGING = frozenset({"garbage", "spent timers", "threads"})
 """Not looked at: cancelled timers stay in the reactor's heap for a while, its threads for good."""
@@ -87,7 +87,7 @@ class Scene:
 
     async def settled(self) -> dict[str, int]:
         """Return the leftovers once the last sessions have had their time."""
-        deadline = asyncio.get_running_loop().time() + SETTLING
+        deadline = asyncio.get_running_loop().time() + CLEANUP_TIMEOUT
         while (left := self.left()) or self.upstream.talks or self.proxy.descriptors() > self.descriptors:
             if asyncio.get_running_loop().time() > deadline:
                 left["open at the upstream"] = len(self.upstream.talks)

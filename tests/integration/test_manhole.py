@@ -152,7 +152,7 @@ def test_no_password_is_asked_for(stranger: Operator, manhole: Manhole) -> None:
 
 
 @pytest.mark.parametrize("kind", ["rsa", "ecdsa"])
-def test_other_kinds_of_keys_come_in_at_once_when_they_are_added(
+def test_other_kinds_of_keys_are_used_at_once_when_they_are_added(
     kind: str, folder: Path, operator: Operator, manhole: Manhole
 ) -> None:
     other = Operator(folder, kind, kind)

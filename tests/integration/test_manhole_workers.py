@@ -188,7 +188,7 @@ def test_a_worker_is_reached_directly(text: Text, operator: Operator) -> None:
         assert piped(crew, "1\n", "--generation", "0").returncode == 2
 
 
-def test_a_worker_that_dies_or_hangs_returns_to_the_prompt(text: Text, operator: Operator) -> None:
+def test_a_worker_that_crashes_or_hangs_returns_to_the_prompt(text: Text, operator: Operator) -> None:
     """The prompt is that of the admin process, after a sentence. The worker's successor can be opened."""
     with running(text(), operator, 0) as (crew, _):
         with OnTerminal(command(crew)) as terminal:
@@ -296,7 +296,7 @@ def test_the_sockets_come_and_go_with_the_configuration(text: Text, operator: Op
 
 
 @ROOT_ONLY
-def test_a_user_without_the_right_to_open_the_socket_is_told(text: Text, operator: Operator) -> None:
+def test_a_user_without_the_right_to_open_the_socket_gets_an_error(text: Text, operator: Operator) -> None:
     """The socket is for the user of the proxy and for root."""
     nobody = pwd.getpwnam("nobody").pw_uid
     with running(text(), operator, 0) as (crew, _):

@@ -27,7 +27,7 @@ LONG = os.environ.get("ESXIPROXY_LONG") == "1"
 MESSAGE = (4096 if LONG else 256) * MIB
 STOPPED = 64 * MIB
 """More than all the kernel's buffers on the way can take."""
-PATIENCE = 600.0 if LONG else 60.0
+TRANSFER_TIMEOUT = 600.0 if LONG else 60.0
 TARGET = f"/ticket/{TICKET}"
 KINDS = {"one": "ws to ws", "three": "wss to wss"}
 
@@ -55,16 +55,16 @@ def scene(upstream_certificate: Certificate, listener_certificate: Certificate) 
 
 def passes(sender: Peer, reader: Peer, size: int) -> None:
     """Send one message of this size from one end to the other, and check it."""
-    sending = Sender(sender, size, PATIENCE)
-    checksum = receive(reader, sending.head, size, PATIENCE)
-    sending.join(PATIENCE)
+    sending = Sender(sender, size, TRANSFER_TIMEOUT)
+    checksum = receive(reader, sending.head, size, TRANSFER_TIMEOUT)
+    sending.join(TRANSFER_TIMEOUT)
     assert sending.problem is None and (sending.sent, sending.checksum) == (size, checksum)
 
 
 @both_kinds
 def test_a_huge_message_passes_in_constant_memory(name: str, scene: ProxyScene) -> None:
     """One frame larger than all buffers passes in each direction. The process grows by less than 20 MiB."""
-    with scene.console(name, timeout=PATIENCE) as (client, connection):
+    with scene.console(name, timeout=TRANSFER_TIMEOUT) as (client, connection):
         passes(client, connection, MIB)
         before = scene.proxy.resident()
         scene.proxy.forget_peak()
@@ -78,17 +78,17 @@ def test_a_huge_message_passes_in_constant_memory(name: str, scene: ProxyScene) 
 @pytest.mark.parametrize("direction", ["up", "down"])
 def test_a_reader_that_stops_stops_the_sender(direction: str, name: str, scene: ProxyScene) -> None:
     """The sender's own socket blocks, the process does not grow, and every byte comes when it reads again."""
-    with scene.console(name, timeout=PATIENCE) as (client, connection):
+    with scene.console(name, timeout=TRANSFER_TIMEOUT) as (client, connection):
         sender, reader = (client, connection) if direction == "up" else (connection, client)
         passes(sender, reader, 4 * MIB)
         before = scene.proxy.resident()
         scene.proxy.forget_peak()
-        sending = Sender(sender, STOPPED, PATIENCE)
+        sending = Sender(sender, STOPPED, TRANSFER_TIMEOUT)
         until(sending.blocked(), "the sender is blocked")
         assert sending.sent < STOPPED
         assert scene.proxy.peak() - before < 4 * MIB
-        checksum = receive(reader, sending.head, STOPPED, PATIENCE)
-        sending.join(PATIENCE)
+        checksum = receive(reader, sending.head, STOPPED, TRANSFER_TIMEOUT)
+        sending.join(TRANSFER_TIMEOUT)
         assert sending.problem is None and (sending.sent, sending.checksum) == (STOPPED, checksum)
         assert scene.proxy.peak() - before < 4 * MIB
         client.send_close(1000)
@@ -198,7 +198,7 @@ def hasty(upstream_certificate: Certificate, listener_certificate: Certificate) 
     """Run a proxy whose timeouts are a second at most, after its first sessions have ended."""
     with started(upstream_certificate, listener_certificate, stall_timeout="1s") as scene:
         for name in KINDS:
-            with scene.console(name, timeout=PATIENCE):
+            with scene.console(name, timeout=TRANSFER_TIMEOUT):
                 pass
         scene.measure()
         yield scene

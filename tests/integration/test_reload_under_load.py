@@ -29,7 +29,7 @@ VISITS = 50.0
 PACE = 2.0
 BROKEN, SWAPPED = 1, 3
 """Of the reloads: the one that finds a broken file, the one that finds another certificate."""
-PATIENCE = 60.0
+DEADLINE = 60.0
 PINGS = "ping_interval = 2s"
 
 each_number_of_workers = pytest.mark.parametrize("workers", [1, 2], ids=["one process", "two workers"])
@@ -39,7 +39,7 @@ def filled(stage: Stage, visits: float) -> None:
     """Start the load, and wait until all consoles are open."""
     load = stage.load
     load.go(CONSOLES, RATE, visits)
-    assert load.loop.run(PATIENCE, load.is_full) and not load.tally.failures, load.tally.report()
+    assert load.loop.run(DEADLINE, load.is_full) and not load.tally.failures, load.tally.report()
 
 
 def says(stage: Stage, text: str) -> Callable[[], bool]:
@@ -59,14 +59,14 @@ def reload(stage: Stage, text: str) -> None:
     """Send SIGHUP under load, and wait for this text in the log."""
     said = says(stage, text)
     os.kill(stage.proxy.pid, signal.SIGHUP)
-    assert stage.load.loop.run(PATIENCE, said), f"{text!r} is not in the log:\n{stage.proxy.log()[-3000:]}"
+    assert stage.load.loop.run(DEADLINE, said), f"{text!r} is not in the log:\n{stage.proxy.log()[-3000:]}"
 
 
 def begun(stage: Stage, count: int) -> bool:
     """Continue until there were so many connects, and return whether all of them have succeeded."""
     tally = stage.load.tally
     return (
-        stage.load.loop.run(10 * PATIENCE, lambda: tally.begun >= count or tally.failures)
+        stage.load.loop.run(10 * DEADLINE, lambda: tally.begun >= count or tally.failures)
         and not tally.failures
     )
 
@@ -99,7 +99,7 @@ def test_a_reload_loses_no_console_no_byte_and_no_connect(workers: int, tmp_path
         assert set(load.consoles) == consoles, tally.report()
         answered = {console.number: console.answered for console in load.consoles.values()}
         assert load.loop.run(
-            PATIENCE,
+            DEADLINE,
             lambda: all(load.consoles[number].answered > count for number, count in answered.items()),
         ), tally.report()
         assert load.finish(), tally.report()
@@ -107,7 +107,7 @@ def test_a_reload_loses_no_console_no_byte_and_no_connect(workers: int, tmp_path
         assert tally.begun >= CONNECTS and tally.opened == tally.begun
         assert set(load.shown) == {stage.own.der, other.der}
         assert load.shown[stage.own.der] < swapped_at < load.shown[other.der]
-        assert load.loop.run(PATIENCE, stage.is_idle), f"{stage.usage()}, and before all {stage.idle}"
+        assert load.loop.run(DEADLINE, stage.is_idle), f"{stage.usage()}, and before all {stage.idle}"
 
 
 def test_a_worker_that_is_killed_takes_only_its_own_sessions_with_it(tmp_path: Path) -> None:
@@ -130,8 +130,8 @@ def test_a_worker_that_is_killed_takes_only_its_own_sessions_with_it(tmp_path: P
         os.kill(victim, signal.SIGKILL)
         at = time.monotonic()
         tally.take()
-        load.loop.run(PATIENCE, lambda: len(tally.of(Fault.LOST)) >= len(doomed))
-        assert load.loop.run(PATIENCE, load.is_full), tally.report()
+        load.loop.run(DEADLINE, lambda: len(tally.of(Fault.LOST)) >= len(doomed))
+        assert load.loop.run(DEADLINE, load.is_full), tally.report()
         load.loop.run(3)
 
         # Sessions that were just opening died with it as well.

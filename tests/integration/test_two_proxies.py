@@ -206,7 +206,9 @@ def test_links_are_made_and_revoked_on_either(machines: Machines) -> None:
             assert late.ask(target, ["binary"]).status == 404
 
 
-def test_a_machine_that_dies_returns_its_slots_and_the_other_records_its_consoles(machines: Machines) -> None:
+def test_the_slots_of_a_crashed_machine_are_free_and_the_other_one_records_its_consoles(
+    machines: Machines,
+) -> None:
     one, other, host = machines.one, machines.other, machines.host
     until(lambda: host.open == 0, "all consoles have ended")
     with Attempts(machines.ports[1:]) as attempts:

@@ -112,7 +112,7 @@ def test_without_their_master_workers_drain_and_end(text: Text) -> None:
 def test_workers_that_cannot_start_end_the_start(text: Text) -> None:
     """One line has the reason, and the status is 1."""
     crew = Crew(text(more="access_log = taken"))
-    os.mkfifo(crew.folder / "taken")  # which nobody reads
+    os.mkfifo(crew.folder / "taken")  # a pipe without a reader
     ended = subprocess.run(
         [str(part) for part in crew.command()],
         cwd=crew.folder,

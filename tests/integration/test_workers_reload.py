@@ -77,7 +77,7 @@ def test_a_bad_file_changes_nothing(text: Text) -> None:
     with Crew(text()) as crew:
         port, workers = crew.ports["one"], crew.workers()
         clients = opened(port, 4)
-        os.mkfifo(crew.folder / "taken")  # which nobody reads
+        os.mkfifo(crew.folder / "taken")  # a pipe without a reader
         crew.path.write_text(text(more="no_such_key = 1"))
         reloaded(crew, "everything stays as it was")
         assert re.search(r"proxy.ini:\d+: \[proxy\] no_such_key:", crew.log()), crew.log()

@@ -37,7 +37,7 @@ def test_a_queued_session_is_refused_after_queue_timeout():
     assert not door.clock.getDelayedCalls()
 
 
-def test_the_first_to_come_is_the_first_to_get_in():
+def test_slots_are_given_in_the_order_of_arrival():
     door = Door(max_sessions=2, queue_timeout=5.0)
     door.arrive("a"), door.arrive("b")
     steps = [door.arrive(name) for name in "cdef"]

@@ -37,7 +37,7 @@ def test_a_coroutine_that_waits_for_nothing_has_ended_at_once():
     assert outcome.results == [[1, 2]] and not outcome.errors
 
 
-def test_a_coroutine_goes_on_when_what_it_waits_for_has_fired():
+def test_a_coroutine_continues_when_its_deferred_has_fired():
     outcome, first, second = Outcome(), Deferred(), Deferred()
     running = outcome.run(waited(first, succeed(2), second))
     first.callback(1)

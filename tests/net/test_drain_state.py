@@ -59,7 +59,7 @@ def test_a_drain_that_ends_at_once_needs_no_read():
     late.callback(None)
 
 
-def test_the_end_waits_for_a_slow_read_and_comes_after_it():
+def test_the_end_follows_a_slow_read():
     world = World()
     state = BrokenState(world.clock, world.memory)
     process = world.process(state=state)

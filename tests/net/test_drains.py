@@ -17,7 +17,7 @@ from tests.net.scene import UPSTREAM, frames, up
 
 
 @every_kind
-def test_what_is_drained_takes_no_new_console_and_a_running_one_goes_on(what):
+def test_a_drained_object_takes_no_new_console_and_a_running_one_continues(what):
     process = World().process()
     running = process.open()
     process.drain(*what)
@@ -80,7 +80,7 @@ def test_of_several_addresses_those_that_are_not_drained_are_used():
     assert process.connector.dialled_hosts == ["192.0.2.2"]
 
 
-def test_failover_goes_on_between_those_that_are_left():
+def test_failover_continues_between_the_remaining_addresses():
     process = World().process(route=fleet("192.0.2.1", "192.0.2.2", "192.0.2.3"))
     process.drain("host", "192.0.2.2")
     process.connector.silent.add("192.0.2.1")

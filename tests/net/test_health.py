@@ -103,7 +103,7 @@ def test_addresses_that_are_all_down_are_tried_nevertheless():
 @pytest.mark.parametrize(
     ("seconds", "part", "expected"), [(3, 0.05, "123"), (3, 0.5, "231"), (31, 0.99, "123")]
 )
-def test_an_address_that_came_back_gets_its_part_slowly(seconds, part, expected):
+def test_an_address_that_works_again_gets_its_share_slowly(seconds, part, expected):
     world = World(Balance.LEAST_SESSIONS)
     world.fail(1, 3)
     world.clock.advance(10.1)

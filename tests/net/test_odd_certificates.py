@@ -137,7 +137,7 @@ def test_check_and_start_name_the_line(authority: Authority, leaves: dict[str, O
     ]
 
 
-def test_a_client_with_an_odd_certificate_comes_in(authority: Authority) -> None:
+def test_a_client_with_an_odd_certificate_is_admitted(authority: Authority) -> None:
     """The chain of a client is verified by OpenSSL alone."""
     own = authority.server("own")
     client_leaf = odd(authority.own, authority.client("alice"), version(3), "odd-alice")

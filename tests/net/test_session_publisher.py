@@ -73,7 +73,7 @@ def test_another_process_ends_a_console(verb, payload, error):
     assert scene.record.error == error
 
 
-def test_a_command_for_a_session_that_is_gone_is_nothing():
+def test_a_command_for_an_ended_session_is_ignored():
     scene = Listed()
     SessionPublisher(scene.state).execute(Command(CommandKind.KILL, "gone"), scene.sessions)
 

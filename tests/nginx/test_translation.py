@@ -162,7 +162,7 @@ def test_a_relative_path_is_relative_to_the_files_folder_wherever_one_stands(
     assert f"certificate = {folder}/a.crt\n" in translate("../nginx.conf").text
 
 
-# --- directives that keep nobody out
+# --- directives that restrict no client
 
 ORDINARY = f"""
 user www-data; worker_processes auto; pid /run/nginx.pid; worker_rlimit_nofile 65535;

@@ -1,4 +1,4 @@
-"""What the tests of the manhole's unix sockets share: transports in memory, and a state with sessions."""
+"""Transports in memory and a state with sessions, for the tests of the manhole's unix sockets."""
 
 import socket
 

@@ -75,7 +75,7 @@ def test_many_ended_processes_leave_a_bounded_number_of_files(folder, start):
     assert total(folder, "sessions_closed_total", "reason") == {"normal": 6, "WorkerLost": 12}
 
 
-def test_files_of_a_process_that_lives_are_not_merged(folder, start):
+def test_files_of_a_running_process_are_not_merged(folder, start):
     start(5, 2)
     assert merge_dead(folder) == 0
     assert not (folder / "merged.json").exists()

@@ -51,7 +51,7 @@ def test_a_child_of_twisted_is_left_to_twisted(clock, child, monkeypatch):
     assert is_zombie(child)
 
 
-def test_a_running_child_goes_on(clock):
+def test_a_running_child_is_not_reaped(clock):
     reads, writes = os.pipe()
     pid = os.fork()
     if pid == 0:

@@ -152,7 +152,7 @@ def daemon(tmp_path):
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
         path = str(tmp_path / "log")
         listening.bind(path)
-        listening.settimeout(5)
+        listening.settimeout(20)
         yield listening, path
 
 

@@ -195,7 +195,7 @@ def test_syslog_gets_the_lines_that_twistd_would_send(tmp_path):
     scene.logger.info("nobody is there")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as daemon:
         daemon.bind(path)
-        daemon.settimeout(5)
+        daemon.settimeout(20)
         scene.logger.error("one\ntwo")
         got = [daemon.recv(1 << 16).decode() for _ in range(3)]
     assert [line.partition(">")[0] for line in got] == ["<14", "<9", "<9"]

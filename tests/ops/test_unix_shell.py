@@ -255,7 +255,7 @@ def test_a_terminal_is_connected_to_a_worker_and_comes_back(terminal):
     assert terminal.status == [0]
 
 
-def test_a_worker_that_dies_returns_to_the_prompt_with_what_was_typed(terminal):
+def test_a_worker_that_crashes_returns_to_the_prompt_with_the_typed_text(terminal):
     worker = terminal.visit()
     worker.send(MessageKind.READY)
     worker.transport.loseConnection()

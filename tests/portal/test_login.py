@@ -48,7 +48,7 @@ def test_the_cookies_are_bound_to_the_host_and_hidden_from_scripts(portal):
     assert portal.principal().names == ("alice", "staff/alice")
 
 
-def test_a_login_has_an_id_that_nobody_could_plant(portal):
+def test_a_login_has_an_id_that_no_client_could_choose(portal):
     portal.cookies[NAME] = "x" * 43
     portal.login()
     first = portal.cookies[NAME]

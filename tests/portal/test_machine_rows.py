@@ -51,7 +51,7 @@ def test_views_in_use_are_kept_however_many_there_are():
     assert world.asked == asked == 3 * len(held)
 
 
-def test_views_that_nobody_uses_are_dropped():
+def test_unused_views_are_dropped():
     world = World(machine(1), share=False)
     for number in range(3 * MAX_VIEWS):
         world.view(number)

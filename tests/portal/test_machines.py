@@ -359,7 +359,7 @@ def test_requests_of_one_user_for_vcenter_are_bounded_and_reads_end_with_their_c
     assert not portal.root._api._waiting
 
 
-def test_a_picture_that_nobody_waits_for_is_not_asked_for(portal):
+def test_a_picture_without_a_waiting_client_is_not_asked_for(portal):
     for number in range(10, 14):
         portal.inventory.put(machine(number))
     sent = [portal.send("GET", one(number, "thumbnail")) for number in (10, 11, 12, 12)]

@@ -170,7 +170,7 @@ def test_the_provider_ends_a_login(portal, sso, ends, is_ended):
     assert [command.selector.kind.value for command in portal.told] == ["login"] * is_ended
 
 
-def test_nobody_else_ends_a_login(portal):
+def test_no_other_client_ends_a_login(portal):
     back(portal, begin(portal))
     assert logout(portal, token="bad").status == 400 and logout(portal, "staff").status == 404
     assert portal.get("/login/logout/sso").status == 405

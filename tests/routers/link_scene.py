@@ -14,7 +14,7 @@ from esxiproxy.core.peer_address import PeerAddress
 from esxiproxy.core.routing import Principal, Upstream, Verify
 from esxiproxy.core.sealing import key_of
 from esxiproxy.plugins import Context
-from esxiproxy.plugins.watched_files import SETTLE
+from esxiproxy.plugins.watched_files import SETTLE_DELAY
 from esxiproxy.routers.links import OPAQUE_SPACE, TYPE, LinkRouter
 from tests.state.world import MemoryWorld
 from tests.support.links import AUDIENCE, ISSUER, claims, key_folder
@@ -70,7 +70,7 @@ class LinkScene:
     def change(self):
         """Let the last router read the keys again."""
         self.watched[-1][1]()
-        self.clock.advance(SETTLE)
+        self.clock.advance(SETTLE_DELAY)
 
     def link(self, kid="ed", **changed):
         return make_token(claims(self.now, **changed), read_keys(self.keys)[kid])

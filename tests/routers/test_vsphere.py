@@ -74,7 +74,7 @@ def test_an_ambiguous_path_is_refused(target):
 @pytest.mark.parametrize(
     "target", [b"/vm/dc1/x", b"/vm/-/" + WEB.encode(), b"/vm/" + b"x" * 257, b"/vm/a%e2%80%aeb"]
 )
-def test_a_path_that_names_no_machine_asks_nobody(target):
+def test_a_path_that_names_no_machine_asks_no_admin_process(target):
     scene = Scene()
     with pytest.raises(MachineNotFound):
         scene.route(target)

@@ -236,7 +236,7 @@ def test_many_sessions_and_items_are_read_in_pages(world):
     assert len(result(state.items("s", "", 9999))) == 2 * PAGE + 1
 
 
-def test_an_emptied_database_admits_nobody_for_two_seconds(world):
+def test_an_emptied_database_admits_no_session_for_two_seconds(world):
     state, other, link = world.new(), world.new(), once(world)
     result(state.take("a", [ONE, link]))
     world.client.call("FLUSHALL")

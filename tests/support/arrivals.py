@@ -18,7 +18,7 @@ from tests.support.websocket_peers import Client
 
 ARRIVING = 4
 AT_A_TIME = 100
-PATIENCE = 60.0
+DEADLINE = 60.0
 
 
 @dataclass
@@ -80,7 +80,7 @@ class Attempts:
 
     def make(self, count: int, hold: bool = True) -> Counter[int]:
         """Make so many attempts, and return how often they got each status; hold the consoles, or not."""
-        return self._loop.run_until_complete(asyncio.wait_for(self._make(count, hold), PATIENCE))
+        return self._loop.run_until_complete(asyncio.wait_for(self._make(count, hold), DEADLINE))
 
     def drop(self) -> None:
         """End the consoles that are held, without a word."""

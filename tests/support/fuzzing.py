@@ -243,7 +243,7 @@ class Party:
         while self._open and not self._fenced and len(self._out) < AHEAD:
             if len(self.pings) < MOST_PINGS and self.rng.random() < 0.15:
                 self._ping()
-            elif self.rng.random() < 0.03:  # a pong that nobody asked for: it goes no further
+            elif self.rng.random() < 0.03:  # an unsolicited pong is not forwarded
                 self._out += self._control(PONG, b"unasked by " + self.name.encode())
             elif octets := next(self._frames, b""):
                 self._whole = bool(octets[0] & 0x80)

@@ -1,4 +1,4 @@
-"""What the kernel reports about a process."""
+"""The kernel's figures of a process."""
 
 from __future__ import annotations
 

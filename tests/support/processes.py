@@ -40,7 +40,7 @@ class Daemon(Proxy):
 
     def __init__(self, text: str, *options: str) -> None:
         super().__init__(text)
-        self.folder.chmod(0o777)  # so that nobody may take the pidfile away
+        self.folder.chmod(0o777)  # so that the user nobody may remove the pidfile
         self._options = options
         self._pidfile = self.folder / "run.pid"
         self._written = self.folder / "run.log"

@@ -69,7 +69,7 @@ def environment(**variables: str) -> dict[str, str]:
 
 
 def free_ports(count: int) -> list[int]:
-    """Return as many different ports on 127.0.0.1 that nobody has right now.
+    """Return so many different free ports on 127.0.0.1.
 
     They are none that the kernel chooses: those may be another socket's before the program of the test binds
     them, and a client that connects to one that nobody has may be connected to itself.

@@ -21,7 +21,7 @@ class ProxyScene:
     proxy: Proxy
     hosts: dict[str, ScriptedUpstream] = field(default_factory=dict)
     idle: int = 0
-    """The number of descriptors when nobody is connected."""
+    """The number of descriptors without clients."""
 
     def client(self, name: str = "one", timeout: float = 10.0) -> Client:
         """Return a client that is connected to a listener."""

@@ -40,7 +40,7 @@ from tests.support.way_scripts import (
 from tests.support.websocket import BINARY, CLOSE, close_payload, frame
 from tests.support.websocket_peers import trusting_context
 
-PATIENCE = 40.0
+END_TIMEOUT = 40.0
 """Seconds after which the proxy should have ended whatever is left, with much to spare."""
 HALF_HELLO = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(40)
 MANY = tuple(KINDS)
@@ -187,7 +187,7 @@ class Upstream:
         assert task is not None
         self.talks.add(task)
         try:
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(END_TIMEOUT):
                 await script(side)
         except TimeoutError:
             self.problems.append(f"{side.way}: the upstream was left open")
@@ -200,7 +200,7 @@ async def end(name: str, way: Way, port: int, tls: bool) -> str | None:
     """Run one session to its end, and return the problem, or None."""
     context = trusting_context() if tls and not way.raw else None
     try:
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(END_TIMEOUT):
             reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context)
             side = Side(reader, writer, name)
             try:

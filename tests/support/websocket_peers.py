@@ -212,7 +212,7 @@ class ScriptedUpstream:
         for connection in old:
             with contextlib.suppress(OSError):
                 socket.socket.shutdown(connection.stream, socket.SHUT_RDWR)
-        # A script that still reads TLS would read from whoever gets its descriptor next.
+        # A script that still reads TLS would read from the next owner of its descriptor.
         deadline = time.monotonic() + (5.0 if self.tls else 0.5)
         for connection in old:
             connection.finished.wait(max(0.0, deadline - time.monotonic()))

@@ -182,7 +182,9 @@ def test_physical_keys_menus_and_a_typed_text(show: Any, tmp_path: Path) -> None
     view.wait(r"/^\d+ ms, \d+ KiB\/s$/.test(document.getElementById('quality').textContent)")
 
 
-def test_a_lost_console_comes_back_and_a_refused_one_says_why(show: Any, host: sim_program.Host) -> None:
+def test_a_lost_console_is_opened_again_and_a_refused_one_shows_the_reason(
+    show: Any, host: sim_program.Host
+) -> None:
     view = show("?fault=drop&seconds=2", "?fault=close&seconds=2&code=1001", "")
     view.state("open")
     view.wait("states.filter(([state]) => state === 'open').length === 3")

@@ -214,7 +214,7 @@ def test_the_stop_ends_both_logins(scene):
 
 
 def test_a_stop_that_is_cancelled_ends_both_logouts(scene):
-    """The stop has the error of a cancellation.  The guard of the suite looks for errors that nobody took."""
+    """The stop has the error of a cancellation.  The guard of the suite finds unhandled errors."""
     scene.vcenter.hanging = {"Logout"}
     scene.rest.answers["DELETE", "/api/session"] = Deferred()
     stopping = scene.ask(scene.service.stop())

@@ -195,7 +195,7 @@ class TestReportPipe:
         kind, level, system, _time, text = json.loads(line)
         assert (kind, level, system, text) == ("log", "warn", "esxiproxy.test#warn", "2 things\nhappened")
 
-    def test_a_traceback_comes_along(self, pipe):
+    def test_a_traceback_follows_the_line(self, pipe):
         reports = ReportPipe(pipe[1], Clock())
         try:
             raise RuntimeError("a bug")

@@ -78,7 +78,7 @@ def test_it_is_alive_while_the_master_and_a_worker_are(scene):
     assert not scene.control.is_alive()
 
 
-def test_one_worker_that_lives_is_enough_and_it_may_be_draining(scene):
+def test_one_running_worker_is_enough_and_it_may_be_draining(scene):
     silent = worker(0, HEARTBEAT_TIMEOUT + 1)
     assert scene.knows(silent, worker(1, accepting=False)).is_alive()
     assert not scene.knows(silent).is_alive()

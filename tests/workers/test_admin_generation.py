@@ -122,7 +122,7 @@ def test_it_gets_its_sockets_and_the_identity_of_the_run(scene):
     assert scene.last.environment == {"FOLDER": "/metrics"}
 
 
-def test_it_serves_when_it_is_told_so_and_knows_the_workers_then(scene):
+def test_it_serves_after_its_command_and_knows_the_workers_then(scene):
     scene.last.gets_ready()
     assert scene.outcome == [None] and scene.last.told == []
     scene.generation.open()

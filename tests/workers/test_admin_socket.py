@@ -109,7 +109,7 @@ def test_a_good_reload_closes_one_that_is_open_to_a_group(sockets, path):
     assert mode(path) == 0o600
 
 
-def test_nobody_may_open_it_while_its_group_changes(sockets, path, monkeypatch):
+def test_no_group_may_open_the_socket_while_its_group_changes(sockets, path, monkeypatch):
     own, modes = grp.getgrgid(os.getgid()).gr_name, []
     sockets.keep(sockets.bind([endpoint(path)], own))
     monkeypatch.setattr(os, "chown", lambda *_: modes.append(mode(path)))

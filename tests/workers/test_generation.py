@@ -121,7 +121,7 @@ def test_each_worker_has_its_number_the_sockets_and_the_shared_memory(scene):
     assert first.environment == {"FOLDER": "/metrics"}
 
 
-def test_it_tells_the_signs_of_life_of_its_workers(scene):
+def test_it_reports_the_signs_of_life_of_its_workers(scene):
     assert [facts.heartbeat_age for facts in scene.generation.facts()] == [None, None]
     scene.serving()
     first, second = scene.generation.facts()
@@ -139,7 +139,7 @@ def test_it_tells_the_signs_of_life_of_its_workers(scene):
     assert second.connections == 7 and 0 <= second.heartbeat_age < 5
 
 
-def test_one_that_dies_while_they_start_is_the_end_of_the_start(scene):
+def test_a_process_that_crashes_during_the_start_ends_the_start(scene):
     scene.born[0].gets_ready()
     scene.born[1].ends("ended with status 1: no such file")
     (failure,) = scene.outcome
@@ -154,7 +154,7 @@ def test_one_that_is_late_is_the_end_of_the_start(scene):
     assert scene.outcome[0].check(StartupError)
 
 
-def test_one_that_dies_is_replaced_at_once_after_a_good_life(serving):
+def test_a_process_that_crashes_after_a_stable_run_is_replaced_at_once(serving):
     first, second = serving.born
     serving.clock.advance(STABLE_AFTER)
     first.ends("killed by SIGKILL")
@@ -166,7 +166,7 @@ def test_one_that_dies_is_replaced_at_once_after_a_good_life(serving):
     assert second.told == [(WorkerCommand.OPEN,)]
 
 
-def test_one_that_dies_young_again_and_again_has_to_wait_longer_each_time(serving):
+def test_repeated_early_crashes_delay_the_restart_longer_each_time(serving):
     for delay in (0.1, 0.2, 0.4, 0.8, 1.6):
         count = len(serving.born)
         dying = next(child for child in serving.generation if child.number == 0)

@@ -225,7 +225,7 @@ class TestReload:
         serving.readings[1].errback(PlanRefused(["no"]))
         assert len(serving.readings) == 2
 
-    def test_the_dead_of_an_old_generation_are_buried_by_the_new_one(self, serving):
+    def test_crashed_workers_of_an_old_generation_are_recorded_by_the_new_one(self, serving):
         new = serving.reload(plan(ONE))
         new.ready.callback(None)
         serving.generations[0].bury_elsewhere("dead")
@@ -277,7 +277,7 @@ class TestStop:
         serving.generations[1].leaves()
         assert stopped.called
 
-    def test_a_reload_that_goes_on_comes_to_nothing(self, serving):
+    def test_a_reload_in_progress_is_given_up_at_the_stop(self, serving):
         new = serving.reload(plan(ONE, TWO))
         stopped = serving.master.stopService()
         assert new.told == [WorkerCommand.DRAIN, WorkerCommand.NOW]

@@ -123,7 +123,7 @@ class TestStart:
 
 
 class TestFacts:
-    def test_they_come_each_second_and_have_the_workers_of_all_generations(self, serving):
+    def test_facts_are_sent_each_second_with_the_workers_of_all_generations(self, serving):
         (admin,) = serving.admins
         serving.reactor.pump([FACTS_INTERVAL] * 3)
         assert len(admin.known) == 3
@@ -133,7 +133,7 @@ class TestFacts:
         known = serving.admins[1].known[-1]
         assert [worker.generation for worker in known.workers] == [0, 1] and not known.ending
 
-    def test_a_shutdown_is_told_at_once(self, serving):
+    def test_a_shutdown_is_reported_at_once(self, serving):
         serving.master.stopService()
         assert serving.admins[0].known[-1].ending
 

@@ -94,6 +94,7 @@ class _Scan:
         self._lost = False
 
     def feed(self, line: int, raw: bytes) -> None:
+        """Parse one line, and report its problems."""
         try:
             text = raw.decode()
         except UnicodeDecodeError as error:

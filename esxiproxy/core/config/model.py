@@ -36,9 +36,9 @@ class ClientCertificates(Enum):
     """The rule for clients of a listener with ``client_ca`` that have no certificate."""
 
     REQUIRED = "required"
-    """Their TLS handshake fails."""
+    """The TLS handshake of such clients fails."""
     OPTIONAL = "optional"
-    """They are served.  An authenticator decides about them."""
+    """Such clients are served.  An authenticator decides about them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,9 +23,9 @@ class Tickets(Enum):
     """The treatment of tickets in answers to forwarded HTTP requests."""
 
     PASS = "pass"
-    """They name the host."""
+    """Tickets name the host."""
     REWRITE = "rewrite"
-    """They name the proxy."""
+    """Tickets name the proxy."""
 
 
 TICKET_KEYS = (

@@ -67,6 +67,7 @@ def files_of(config: Config) -> Iterator[NamedFile]:
 
 
 def _files(config: Config) -> Iterator[NamedFile]:
+    """Yield the files that the configuration names."""
     yield NamedFile("proxy", "", config.source.absolute())
     if config.manhole is not None:
         yield NamedFile("proxy", "manhole_keys", config.manhole.keys)

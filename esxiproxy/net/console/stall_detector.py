@@ -114,6 +114,7 @@ class StallDetector:
                 return end(side)
 
     def _expired(self, side: Side, leg: Leg) -> Callable[[Side], None] | None:
+        """Return the callback for a dead or stalled leg, or None while it may still acknowledge."""
         peer = tcp_info(leg.transport)
         if not (unsent_bytes(leg.transport) if peer is None else peer.has_unacked):
             self._pending.pop(side, None)

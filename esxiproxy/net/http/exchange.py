@@ -92,6 +92,7 @@ class Exchange:
         return await gateway.connect(session, destination, make)
 
     def _forward_head(self, upstream: HttpUpstream) -> None:
+        """Send the request's head to the upstream, which has accepted, and the bytes that followed it."""
         if self._over:  # the client disconnected in the turn in which the upstream accepted
             upstream.abort()
             return

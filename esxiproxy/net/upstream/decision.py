@@ -162,6 +162,7 @@ class Decision:
         return principal
 
     async def _recognise(self) -> Principal | None:
+        """Ask the authenticators in their order, and return the first principal."""
         session = self._session
         for plugin in self._authenticators:
             if (starting := self._begin(plugin)) is not None:

@@ -7,7 +7,7 @@ import { keyEvent } from "./scan_codes.js";
 /** Milliseconds before each attempt; the last one repeats. */
 const DELAYS = [200, 500, 1000, 2000, 3000];
 /** Milliseconds after which the page stops to ask again. */
-const PATIENCE = 60000;
+const RECONNECT_TIMEOUT = 60000;
 /** Milliseconds that a console has to be open before its end counts as a new one. */
 const STEADY = 3000;
 
@@ -151,7 +151,7 @@ export class Console extends EventTarget {
 
   _again(sentence) {
     this._lostAt ??= performance.now();
-    if (performance.now() - this._lostAt > PATIENCE) return this._show(State.ENDED, sentence);
+    if (performance.now() - this._lostAt > RECONNECT_TIMEOUT) return this._show(State.ENDED, sentence);
     const delay = DELAYS[Math.min(this._attempt, DELAYS.length - 1)];
     this._attempt += 1;
     this._show(State.WAITING, sentence);

@@ -295,6 +295,7 @@ class Master(Service):
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:
+        """Drain the workers, and stop the admin process after them."""
         self._ending = True
         self._reading_plan.cancel()
         requests, self._requested = self._requested, []

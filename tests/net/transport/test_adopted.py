@@ -31,7 +31,7 @@ def shared(request, tmp_path):
 
 def dial(shared):
     client = socket.socket(shared.family)
-    client.settimeout(5)
+    client.settimeout(20)
     client.connect(shared.getsockname())
     return client
 
@@ -54,7 +54,7 @@ def test_its_end_leaves_the_socket_to_the_others(plain, shared):
     service.stopService()
     plain.settle()
     assert service.port is None
-    shared.settimeout(5)
+    shared.settimeout(20)
     with dial(shared), shared.accept()[0]:
         pass
 

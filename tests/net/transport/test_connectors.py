@@ -26,7 +26,7 @@ def test_bytes_that_arrive_before_the_connect_is_handled_are_delivered_once(plai
         with socket.create_server(("127.0.0.1", 0)) as listening:
             peer = Peer()
             plain.reactor.connectTCP(*listening.getsockname(), One(peer), 5.0)
-            plain.core.runUntilCurrent()  # it begins to connect, and nobody looks yet
+            plain.core.runUntilCurrent()  # the connect begins, and its event is not handled yet
             accepted, _ = listening.accept()
             with accepted:
                 accepted.sendall(b"first")
@@ -134,7 +134,7 @@ def test_a_name_and_an_address_of_ours_are_left_to_twisted(plain):
             plain.until(lambda: peer.lost)
 
 
-def test_a_host_that_is_gone_again_at_once_is_connected_and_lost(plain):
+def test_a_host_that_disconnects_at_once_is_connected_and_lost(plain):
     """The error of a connected socket is reported once, by the connection or by the connector."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         peer = Peer()

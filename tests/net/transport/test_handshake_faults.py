@@ -42,7 +42,7 @@ class Listening:
         return in_thread(self.net, self._connected, act)
 
     def _connected(self, act):
-        with socket.create_connection(self.place, timeout=5) as sock:
+        with socket.create_connection(self.place, timeout=20) as sock:
             return act(sock)
 
     def fault(self, act):
@@ -186,7 +186,7 @@ def test_a_probe_that_sends_nothing_leaves_no_record(secure, own, end):
 
 def test_a_handshake_that_is_late_has_one_record(secure, own):
     listening = Listening(secure, files(own), tls_handshake_timeout=0.5)
-    with socket.create_connection(listening.place, timeout=5) as sock:
+    with socket.create_connection(listening.place, timeout=20) as sock:
         sock.sendall(hello()[:40])  # which is there before the time begins
         secure.until(lambda: listening.seen.records)
     secure.settle()

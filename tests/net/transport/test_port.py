@@ -165,7 +165,7 @@ def test_a_protocol_that_cannot_be_built_ends_that_connection_only(ours, monkeyp
     assert len(reasons) == 1
 
 
-def test_a_crowd_is_let_in_by_turns(ours):
+def test_many_waiting_clients_are_admitted_in_turns(ours):
     """A turn accepts ACCEPTS_PER_TURN connections at most, and the next turn continues."""
     count = ports.ACCEPTS_PER_TURN + 10
     servers = [Peer() for _ in range(count)]

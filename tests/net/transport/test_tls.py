@@ -25,7 +25,7 @@ def blocking_client(port, suppress=False):
     context = ssl.create_default_context()
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
-    sock = socket.create_connection(("127.0.0.1", port.getHost().port), timeout=5)
+    sock = socket.create_connection(("127.0.0.1", port.getHost().port), timeout=20)
     return context.wrap_socket(sock, server_hostname="server.test", suppress_ragged_eofs=suppress)
 
 
@@ -215,7 +215,7 @@ def test_a_bad_record_is_an_error_of_tls(secure):
         tls.sendall(b"x")
         raw = socket.socket(fileno=tls.detach())
         raw.sendall(b"\x17\x03\x03\x00\x20" + bytes(32))
-        raw.settimeout(5)
+        raw.settimeout(20)
         try:
             while raw.recv(1000):
                 pass

@@ -30,7 +30,7 @@ def test_a_host_that_wants_a_certificate(secure, request_head, version):
     secure._open.append(port)
 
     def ask():
-        with socket.create_connection(("127.0.0.1", port.getHost().port), timeout=5) as sock:
+        with socket.create_connection(("127.0.0.1", port.getHost().port), timeout=20) as sock:
             sock.sendall(request_head)
             return sock.recv(12)
 

@@ -24,7 +24,7 @@ SUBPROTOCOL = "binary"
 
 
 class AuthdProtocol(WebSocketServerProtocol):
-    """One console.  Its ticket stands in the query, as `mksTicket`."""
+    """One console.  Its ticket is in the query, as `mksTicket`."""
 
     log = NullLogger()
     factory: AuthdFactory
