@@ -19,6 +19,10 @@ _LONGEST_REST = 0.1
 """Maximum number of seconds between two looks at the readiness, while probes wait for one."""
 
 
+class MetricsFailed(Exception):
+    """The metrics could not be collected, which is logged already, once for all scrapes that waited."""
+
+
 class ProbeAnswers:
     """The answers for an orchestrator, a load balancer and Prometheus.
 
@@ -62,8 +66,9 @@ class ProbeAnswers:
                 content_type, body = await self._metrics(accept)
             except TooManyWait:
                 raise
-            except Exception:
-                self._log.failure("the metrics could not be collected: the scrape gets a 500")
+            except Exception as error:
+                if not isinstance(error, MetricsFailed):
+                    self._log.failure("the metrics could not be collected: the scrape gets a 500")
                 return 500, _TEXT, b"the metrics could not be collected: see the log of the proxy\n"
             return 200, content_type, body
         return None

@@ -14,6 +14,7 @@ from esxiproxy.admin.certificates import CertificateReader
 from esxiproxy.admin.fresh_values import FreshValues
 from esxiproxy.admin.hosts import HostRow
 from esxiproxy.admin.live import Live, Processes
+from esxiproxy.admin.probes import MetricsFailed
 from esxiproxy.core.errors import StateUnavailable
 from esxiproxy.core.session.reports import ADMIN_SPACE, SCRAPED, SCRAPED_LIFE
 
@@ -42,13 +43,20 @@ class AdminMetrics:
         self._certificates = CertificateReader(live.control.in_thread, live.clock)
         self._marked_at = float("-inf")
         self._is_unavailable = False
-        self._texts = FreshValues(self._collected, live.clock)
+        self._texts = FreshValues(self._collected_or_logged, live.clock)
 
     async def metrics(self, accept: str) -> tuple[str, bytes]:
-        """Return the content type and the text of all metrics."""
+        """Return the content type and the text of all metrics.  Raises MetricsFailed or TooManyWait."""
         from esxiproxy.ops.metrics.exposition import content_type_of  # prometheus-client is optional
 
         return await self._texts.get(content_type_of(accept))
+
+    async def _collected_or_logged(self, accept: str) -> tuple[str, bytes]:
+        try:
+            return await self._collected(accept)
+        except Exception:
+            self._log.failure("the metrics could not be collected: the scrapes that wait for them get a 500")
+            raise MetricsFailed from None
 
     async def _collected(self, accept: str) -> tuple[str, bytes]:
         families: list[Metric] = []

@@ -109,7 +109,7 @@ def test_only_so_many_callers_wait(computed):
 
 
 def test_a_client_that_asks_all_the_time_does_not_keep_out_the_others(computed):
-    """A load balancer got 503 for as long as somebody asked more often than a value was computed."""
+    """A load balancer got 503 while a client asked more often than a value was computed."""
     flood = [computed.get() for _ in range(MAX_WAITING)]
     with pytest.raises(TooManyWait):
         result(computed.get())

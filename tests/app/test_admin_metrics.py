@@ -2,6 +2,7 @@
 
 from twisted.internet.defer import Deferred, fail, succeed
 
+from esxiproxy.admin.probes import ProbeAnswers
 from esxiproxy.app.admin_metrics import AdminMetrics
 from esxiproxy.core.errors import StateUnavailable
 from esxiproxy.core.session.drain import Drain, DrainKind, drain_key
@@ -110,3 +111,19 @@ def test_scrapes_at_the_same_time_share_their_work(tmp_path):
         "text/plain",
         "application/openmetrics-text",
     }
+
+
+def test_a_failure_is_logged_once_for_all_scrapes_that_wait(tmp_path):
+    """Clients without a login could fill the log with tracebacks, up to a hundred for each collection."""
+    world, running = MemoryWorld(tmp_path), Deferred()
+    live, collections = Admin(world).live, [running, fail(OSError("no disk"))]
+    metrics = AdminMetrics(live, lambda accept, _families: collections.pop(0))
+    probes = ProbeAnswers(live.control, metrics.metrics, live.clock)
+    first = Deferred.fromCoroutine(probes.answer(b"/metrics", ""))
+    scrapes = [Deferred.fromCoroutine(probes.answer(b"/metrics", "")) for _ in range(50)]
+    with process_log() as lines:
+        running.errback(OSError("no disk"))
+        while not scrapes[-1].called:
+            world.leap(0.01)
+    assert [result(scrape)[0] for scrape in (first, *scrapes)] == [500] * 51
+    assert len([line for line in lines if "could not be collected" in line]) == 2, "two collections"
