@@ -29,6 +29,7 @@ window.play = (platform, events) => {
   for (const [type, code, more] of events) {
     if (type === "blur") window.dispatchEvent(new Event("blur"));
     else if (type === "press") keyboard.press(code);
+    else if (!type.startsWith("key")) screen.dispatchEvent(new Event(type, { bubbles: true }));
     else screen.dispatchEvent(new KeyboardEvent(type, { code, bubbles: true, cancelable: true, ...more }));
   }
   return new Promise((resolve) => setTimeout(() => {
@@ -128,8 +129,14 @@ CTRL_ALT = [down("ControlLeft"), down("AltLeft"), up("ControlLeft"), up("AltLeft
         ([*CTRL_ALT[:3], down("ControlLeft"), up("ControlLeft"), up("AltLeft")], 0),
         ([down("ControlLeft"), down("AltRight"), up("ControlLeft"), up("AltRight")], 0),
         ([*CTRL_ALT[:2], ("blur",), *CTRL_ALT[2:]], 0),
+        ([*CTRL_ALT[:2], ("pointerdown",), *CTRL_ALT[2:]], 0),
+        ([*CTRL_ALT[:3], ("wheel",), CTRL_ALT[3]], 0),
+        ([("pointerdown",), *CTRL_ALT], 1),
     ],
-    ids=["alone", "Alt first", "twice", "Delete", "Delete held", "one by one", "again", "AltGr", "blur"],
+    ids=[
+        *("alone", "Alt first", "twice", "Delete", "Delete held", "one by one", "again", "AltGr", "blur"),
+        *("click in the guest", "wheel", "click before"),
+    ],
 )
 def test_ctrl_and_alt_alone_leave_the_screen(
     page: Page, platform: dict[str, bool], events: Sequence[Event], left: int

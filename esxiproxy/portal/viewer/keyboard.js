@@ -5,7 +5,7 @@
 
 import { scanCode } from "./scan_codes.js";
 
-/** Keys that leave the screen when they are pressed and released together, and no other one meanwhile. */
+/** Keys that leave the screen when they are pressed and released together, without another key or the mouse. */
 const LEAVING = ["ControlLeft", "AltLeft"];
 /** Milliseconds within which AltRight follows the ControlLeft that Windows invents for AltGr. */
 const ALT_GR = 50;
@@ -39,9 +39,14 @@ export class Keyboard {
         this._released(event);
         this._watchLeaving(event);
       },
+      // Ctrl+Alt with a button or the wheel is the guest's.
+      pointerdown: () => this._forgetLeaving(),
+      wheel: () => this._forgetLeaving(),
     };
     this._lost = () => this.releaseAll();
-    for (const [name, listener] of Object.entries(this._listeners)) element.addEventListener(name, listener, true);
+    for (const [name, listener] of Object.entries(this._listeners)) {
+      element.addEventListener(name, listener, { capture: true, passive: name === "wheel" });
+    }
     element.addEventListener("focusout", this._lost);
     window.addEventListener("blur", this._lost);
   }
