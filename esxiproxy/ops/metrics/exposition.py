@@ -66,10 +66,12 @@ def content_type_of(accept: str) -> str:
 
 
 def _encoder(accept: str) -> tuple[Callable[[Any], bytes], str]:
+    chosen: tuple[Callable[[Any], bytes], str]
     try:
-        return exposition.choose_encoder(accept)
+        chosen = exposition.choose_encoder(accept)
     except (TypeError, ValueError):  # a version that is no number
-        return exposition.choose_encoder("")
+        chosen = exposition.choose_encoder("")
+    return chosen
 
 
 def read_folder(folder: Path) -> list[Metric]:
