@@ -74,12 +74,13 @@ def _encoder(accept: str) -> tuple[Callable[[Any], bytes], str]:
     no escape.
     """
     try:
-        wanted = exposition.choose_encoder(accept)[1]
+        wanted: str = exposition.choose_encoder(accept)[1]
     except (TypeError, ValueError):  # a version that is no number
         wanted = ""
-    if wanted.startswith(_OPENMETRICS.partition(";")[0]):
-        return exposition.choose_encoder(_OPENMETRICS)
-    return exposition.choose_encoder(_TEXT if wanted.startswith(_TEXT) else "")
+    is_openmetrics = wanted.startswith(_OPENMETRICS.partition(";")[0])
+    known = _OPENMETRICS if is_openmetrics else _TEXT if wanted.startswith(_TEXT) else ""
+    chosen: tuple[Callable[[Any], bytes], str] = exposition.choose_encoder(known)
+    return chosen
 
 
 def read_folder(folder: Path) -> list[Metric]:
