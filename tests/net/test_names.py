@@ -130,6 +130,7 @@ def test_the_threads_end_with_the_process(world):
 
 def test_a_hanging_look_up_times_out_and_keeps_one_thread(world):
     first = world.look_up("slow")
+    world.began()
     world.reactor.advance(LOOK_UP_TIMEOUT)
     assert isinstance(first.outcome[0], LookUpTimeout)
     for _ in range(100):
