@@ -81,11 +81,13 @@ def _state_conflicts(proxy: SectionValues) -> Iterator[Conflict]:
 def proxy_warnings(proxy: SectionValues) -> Iterator[Conflict]:
     """Yield a warning for a password that passes the network in plain text."""
     redis = proxy["state"]
-    has_password = proxy.has("state_password_file") or proxy.has("state_sentinel_password_file")
-    if not isinstance(redis, RedisAddress) or redis.secure or not has_password:
+    if not isinstance(redis, RedisAddress) or redis.secure:
         return
-    hosts = [redis.host] if redis.service is None else [host for host, _port in redis.service.sentinels]
-    if not all(map(_is_own, hosts)):
+    hosts, has_password = [redis.host], proxy.has("state_password_file")
+    if redis.service is not None:
+        hosts = [host for host, _port in redis.service.sentinels]
+        has_password = has_password or proxy.has("state_sentinel_password_file")
+    if has_password and not all(map(_is_own, hosts)):
         scheme = "rediss" if redis.service is None else "rediss+sentinel"
         yield "state", f"the password passes in plain text: write {scheme}:// unless the network is trusted"
 
