@@ -34,25 +34,39 @@ def as_json(record: Record, started: float) -> str:
         f'"listener":{_quoted(record.listener)},"client":{_quoted(record.client.host)},'
         f'"client_port":{record.client.port or "null"},"principal":{_text(_shown_name(record.principal))},'
         f'"method":{_text(record.method)},"target":{_text(_target(record))},'
-        f'"upstream":{_text(record.upstream)},"host":{_text(_shown_name(record.host))},'
-        f'"console":{_text(_shown_name(record.console))},'
-        f'"console_name":{_text(_shown_name(record.console_name))},'
+        f"{_destination(record.upstream, record.host, record.console, record.console_name)},"
         f'"status":{record.status or "null"},"close_code":{"null" if code is None else code},'
-        f'"ended_by":{_text(record.ended_by)},"error":{_text(record.error)},'
-        f'"detail":{_text(redact_text(record.detail))},"timeout":{_text(record.timeout)},"octets_up":{record.octets_up},'
+        f"{_end(record.ended_by, record.error, record.detail, record.timeout)},"
+        f'"octets_up":{record.octets_up},'
         f'"octets_down":{record.octets_down},"round_trip":{"null" if trip is None else f"{trip:.6f}"},'
         f'"seconds":{phases.get("closed", 0.0):.6f},"phases":{{{",".join(took)}}}}}'
     )
 
 
 _shown_name = lru_cache(maxsize=1024)(redact_text)
-"""Returns the name of a principal or a host without secrets."""
+"""Returns the name of a principal without secrets."""
 
 
 @lru_cache(maxsize=2)
 def _date_and_time(second: int) -> str:
     """Return a second since 1970 as RFC 3339 has it, in UTC and without a zone."""
     return datetime.fromtimestamp(second, UTC).isoformat()[:19]
+
+
+@lru_cache(maxsize=1024)
+def _destination(upstream: str, host: str, console: str, console_name: str) -> str:
+    """Return the keys of what a client has reached, which are the same for many lines."""
+    names = f'"console":{_text(redact_text(console))},"console_name":{_text(redact_text(console_name))}'
+    return f'"upstream":{_text(upstream)},"host":{_text(redact_text(host))},{names}'
+
+
+@lru_cache(maxsize=1024)
+def _end(ended_by: str, error: str, detail: str, timeout: str) -> str:
+    """Return the keys of how a session has ended."""
+    return (
+        f'"ended_by":{_text(ended_by)},"error":{_text(error)},'
+        f'"detail":{_text(redact_text(detail))},"timeout":{_text(timeout)}'
+    )
 
 
 def _text(text: str) -> str:
