@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
@@ -12,6 +12,7 @@ from twisted.logger import Logger
 
 from esxiproxy.admin.window import WindowRequest, page, window
 from esxiproxy.authenticators.loggable import loggable
+from esxiproxy.core.recent_keys import RecentKeys
 from esxiproxy.core.routing import Principal
 from esxiproxy.portal.arrival import PortalAnswer, PortalArrival, PortalError
 from esxiproxy.portal.favourites import MOST, Favourites, TooManyFavourites
@@ -61,8 +62,8 @@ class PortalApi:
         self._is_full = is_full
         self._waiting: Counter[str] = Counter()
         """The requests that wait for vCenter, by their users."""
-        self._dropped: OrderedDict[str, float] = OrderedDict()
-        """The times at which consoles of machines were ended, in their order."""
+        self._dropped = RecentKeys(DROPPED_TIME, clock.seconds)
+        """The machines whose consoles were ended."""
         self._thumbnails = Thumbnails(lambda machine: service.thumbnail(machine), clock)
         self._reads: Mapping[str | None, Operation] = {
             None: (self._machine, ()),
@@ -147,7 +148,6 @@ class PortalApi:
 
     async def _machine(self, arrival: PortalArrival, view: MachineView, row: MachineRow) -> PortalAnswer:
         is_full = self._is_full is not None and await self._is_full(arrival.listener.name, row.machine)
-        self._forget_dropped()
         return PortalAnswer.of({**row.fields(0.0), "full": is_full, "dropped": row.key in self._dropped})
 
     async def _connections(self, arrival: PortalArrival, view: MachineView, row: MachineRow) -> PortalAnswer:
@@ -176,22 +176,15 @@ class PortalApi:
         if not all(isinstance(label, str) and 0 < len(label) <= 256 for label in labels):
             raise PortalError(400, "a label is a text")
         self._report(f"ends {len(labels)} consoles of", arrival, row)
-        self._forget_dropped()
         is_first = row.key not in self._dropped
-        self._dropped[row.key] = self._clock.seconds()  # a page may lose its console before the answer
-        self._dropped.move_to_end(row.key)
+        self._dropped.add(row.key)  # a page may lose its console before the answer
         try:
             await self._call(arrival, self._service.drop_connections, row.machine, labels)
         except Exception:
             if is_first:
-                self._dropped.pop(row.key, None)
+                self._dropped.discard(row.key)
             raise
         return PortalAnswer.of({}, 202)
-
-    def _forget_dropped(self) -> None:
-        before = self._clock.seconds() - DROPPED_TIME
-        while self._dropped and next(iter(self._dropped.values())) <= before:
-            self._dropped.popitem(last=False)
 
     async def _favourite(self, arrival: PortalArrival, view: MachineView, row: MachineRow) -> PortalAnswer:
         wanted = arrival.json().get("favourite")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
 from esxiproxy.core.config.model import Config
 from esxiproxy.core.errors import MachineNotFound, TooManyConsoles
+from esxiproxy.core.recent_keys import RecentKeys
 from esxiproxy.interfaces import IHttpClient
 from esxiproxy.vsphere.console_ticket import ConsoleTicket
 from esxiproxy.vsphere.inventory import Inventory
@@ -33,9 +33,8 @@ class VSphereService:
         self.inventories: Mapping[str, Inventory] = MappingProxyType(
             {name: server.inventory for name, server in self._servers.items()}
         )
-        self._clock = clock
-        self._full_at: OrderedDict[str, float] = OrderedDict()
-        """The times at which machines have refused a console, in their order."""
+        self._full = RecentKeys(FULL_TIME, clock.seconds)
+        """The machines that have refused a console."""
 
     def start(self) -> None:
         """Log in, and begin to watch the machines."""
@@ -51,16 +50,12 @@ class VSphereService:
         try:
             return await self._server(machine).acquire_ticket(machine)
         except TooManyConsoles:
-            self._full_at[machine.id] = self._clock.seconds()
-            self._full_at.move_to_end(machine.id)
+            self._full.add(machine.id)
             raise
 
     def is_full(self, machine: Machine) -> bool:
         """Return whether the machine has just refused a console because all of its consoles are in use."""
-        before = self._clock.seconds() - FULL_TIME
-        while self._full_at and next(iter(self._full_at.values())) <= before:
-            self._full_at.popitem(last=False)
-        return machine.id in self._full_at
+        return machine.id in self._full
 
     async def connections(self, machine: Machine) -> Sequence[MachineConnection]:
         """Return the consoles that are open on the machine."""
