@@ -1,4 +1,4 @@
-"""The factory of a simulated host's connections, with Autobahn's options."""
+"""The factories of simulated consoles, with Autobahn's options."""
 
 from __future__ import annotations
 
@@ -10,17 +10,15 @@ from esxiproxy.core.null_logger import NullLogger
 from esxiproxy.sim.protocol import MAX_MESSAGE, ConsoleProtocol, Host
 
 
-class ConsoleFactory(WebSocketServerFactory):
-    """The factory of the protocols of a host's two ports."""
+class SimulatedConsoles(WebSocketServerFactory):
+    """A factory whose protocols have no timers, and check neither Host nor Origin."""
 
-    protocol = ConsoleProtocol
     log = NullLogger()
     noisy = False
     reactor: Any
 
-    def __init__(self, host: Host, reactor: Any) -> None:
+    def __init__(self, reactor: Any) -> None:
         super().__init__(reactor=reactor, server="")
-        self.host = host
         self.setProtocolOptions(
             versions=[13],
             webStatus=False,
@@ -34,3 +32,13 @@ class ConsoleFactory(WebSocketServerFactory):
             allowedOrigins=["*"],
             allowNullOrigin=True,
         )
+
+
+class ConsoleFactory(SimulatedConsoles):
+    """The factory of the protocols of a host's two ports."""
+
+    protocol = ConsoleProtocol
+
+    def __init__(self, host: Host, reactor: Any) -> None:
+        super().__init__(reactor)
+        self.host = host

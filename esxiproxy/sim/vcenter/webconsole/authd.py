@@ -9,14 +9,14 @@ from __future__ import annotations
 from typing import Any
 
 from autobahn.exception import Disconnected
-from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
+from autobahn.twisted.websocket import WebSocketServerProtocol
 from autobahn.websocket.types import ConnectionDeny, ConnectionRequest
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 
 from esxiproxy.core.null_logger import NullLogger
 from esxiproxy.sim.console import ViewerConsole
-from esxiproxy.sim.protocol import MAX_MESSAGE
+from esxiproxy.sim.factory import SimulatedConsoles
 from esxiproxy.sim.rfb import RfbError
 from esxiproxy.sim.tickets import Grant, TicketStore
 
@@ -87,27 +87,11 @@ class AuthdProtocol(WebSocketServerProtocol):
             console.stop()
 
 
-class AuthdFactory(WebSocketServerFactory):
-    """The factory of the consoles that the `tickets` open."""
+class AuthdFactory(SimulatedConsoles):
+    """The factory of the consoles that the `tickets` open.  The pages check Host and Origin."""
 
     protocol = AuthdProtocol
-    log = NullLogger()
-    noisy = False
 
     def __init__(self, tickets: TicketStore[Grant], reactor: Any) -> None:
-        super().__init__(reactor=reactor, server="")
+        super().__init__(reactor)
         self.tickets = tickets
-        self.setProtocolOptions(
-            versions=[13],
-            webStatus=False,
-            failByDrop=False,
-            maxMessagePayloadSize=MAX_MESSAGE,
-            # Autobahn's timers use the global reactor, not the one that is passed to it.
-            openHandshakeTimeout=0,
-            closeHandshakeTimeout=0,
-            autoPingInterval=0,
-            autoPingTimeout=0,
-            # The pages check Host and Origin.
-            allowedOrigins=["*"],
-            allowNullOrigin=True,
-        )
