@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Generic, TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
+
+from esxiproxy.core.coroutines import awaited_call
 
 T = TypeVar("T")
 MAX_WAITING = 100
@@ -73,7 +76,7 @@ class FreshValues(Generic[T]):
         self._is_busy = True
         key = next(iter(self._waiting))
         callers, began = self._waiting.pop(key), self._clock.seconds()
-        computing = Deferred.fromCoroutine(_computed(self._compute, key))
+        computing = Deferred.fromCoroutine(awaited_call(partial(self._compute, key)))
         computing.addBoth(self._end, key, callers, began)
 
     def _end(self, outcome: T | Failure, key: str, callers: list[Deferred[T]], began: float) -> None:
@@ -93,7 +96,3 @@ class FreshValues(Generic[T]):
         if not self._waiting:
             self._last.clear()
         self._begin()
-
-
-async def _computed(compute: Callable[[str], Awaitable[T]], key: str) -> T:
-    return await compute(key)
