@@ -60,7 +60,7 @@ def _destination(upstream: str, host: str, console: str, console_name: str) -> s
     return f'"upstream":{_text(upstream)},"host":{_text(redact_text(host))},{names}'
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=128)  # few: a client may cause long details
 def _end(ended_by: str, error: str, detail: str, timeout: str) -> str:
     """Return the keys of how a session has ended."""
     return (
